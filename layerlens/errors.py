@@ -1,0 +1,63 @@
+"""Every exception the library raises on purpose.
+
+All derive from :class:`LayerLensError`; each carries a ``hint``, one line that says how to mend it.
+The library never prints and never exits: the command line turns these into two lines on stderr.
+"""
+
+from __future__ import annotations
+
+
+class LayerLensError(Exception):
+    """Base of all errors: ``str(error)`` says what happened, ``error.hint`` what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(LayerLensError, ValueError):
+    """An argument or option that makes no sense as given."""
+
+
+class SourceError(LayerLensError):
+    """The way in to an image failed: not found, engine unreachable, no permission, no space."""
+
+
+class ImageNotFoundError(SourceError):
+    """No such image where it was looked for."""
+
+
+class EngineError(SourceError):
+    """A container engine could not be reached, refused, or broke off."""
+
+
+class PlatformError(SourceError):
+    """The image exists, but not for the platform that was asked for."""
+
+
+class AmbiguousImageError(SourceError):
+    """An archive or layout holds several images and the reference does not say which."""
+
+
+class SpoolError(SourceError):
+    """Bytes that had to be kept on disk for a while could not be written (disk full, read-only)."""
+
+
+class InvalidImageError(LayerLensError, ValueError):
+    """The bytes are not the image they claim to be: manifest, digest, media type, broken layer."""
+
+
+class DigestMismatchError(InvalidImageError):
+    """Content does not hash to the digest it is stored or listed under."""
+
+
+class PathNotFoundError(LayerLensError, FileNotFoundError):
+    """A path does not exist inside the image."""
+
+
+class LinkLoopError(LayerLensError, OSError):
+    """Symbolic links inside the image lead in a circle, or deeper than the kernel's limit of 40."""

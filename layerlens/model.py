@@ -1,0 +1,165 @@
+"""The nouns: frozen values that every other module speaks in.
+
+Words are the OCI image specification's (image-spec: config.md, layer.md, manifest.md); what is ours is
+defined in the docstring of each class. Sizes are integers in bytes, times are RFC 3339 strings, indexes
+start at 0 with the base layer first, paths are absolute inside the image (``/usr/bin/env``) and carry bytes
+that are not UTF-8 as surrogate escapes (PEP 383).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, NewType
+
+Digest = NewType("Digest", str)
+"""Digest of a blob as it is stored: ``sha256:…`` (image-spec descriptor.md)."""
+
+DiffId = NewType("DiffId", str)
+"""Digest of a layer's uncompressed tar (image-spec config.md, ``rootfs.diff_ids``)."""
+
+ImagePath = str
+"""Absolute path inside the image; ``os.fsencode`` gives the exact bytes."""
+
+Severity = Literal["info", "warning", "error"]
+Certainty = Literal["certain", "likely", "assumed"]
+ShadowKind = Literal["overwritten", "deleted", "metadata-only"]
+Verdict = Literal["copy", "base", "package", "drop"]
+
+
+class EntryType(IntEnum):
+    """What a tar member is (POSIX.1-2017 pax, ``typeflag``), plus the two markers of layer.md."""
+
+    FILE = 0
+    DIR = 1
+    SYMLINK = 2
+    HARDLINK = 3
+    CHAR = 4
+    BLOCK = 5
+    FIFO = 6
+    WHITEOUT = 7
+    OPAQUE = 8
+
+    @property
+    def label(self) -> str:
+        """The name that `ls` prints: ``file``, ``dir``, ``symlink`` …"""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """Partial trouble that did not stop the work: part of the report, not an exception, not a log line."""
+
+    severity: Severity
+    code: str
+    message: str
+    path: ImagePath | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """``os/arch[/variant]`` as in image-spec image-index.md."""
+
+    os: str
+    architecture: str
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        parts = [self.os, self.architecture] + ([self.variant] if self.variant else [])
+        return "/".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One history entry (image-spec config.md, ``history``), shown as the Dockerfile line a person wrote."""
+
+    index: int
+    text: str
+    """The Dockerfile line: ``RUN npm ci``, ``COPY dir:1a2b… in /app`` shown as ``COPY … /app``."""
+    created_by: str | None
+    """As recorded; None where the history does not say."""
+    created: str | None
+    comment: str | None
+    layer: int | None
+    """Index of the layer it made; None for instructions that only change the config."""
+    from_base: bool
+    """True where it belongs to the image that the Dockerfile's FROM named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What layerlens reads of an image's config (image-spec config.md), null where it is not said."""
+
+    platform: Platform
+    created: str | None
+    entrypoint: tuple[str, ...] | None
+    cmd: tuple[str, ...] | None
+    user: str | None
+    workdir: str | None
+    env: tuple[str, ...]
+    exposed_ports: tuple[str, ...]
+    volumes: tuple[str, ...]
+    labels: dict[str, str]
+    healthcheck: dict[str, Any] | None
+    stop_signal: str | None
+    shell: tuple[str, ...] | None
+    diff_ids: tuple[DiffId, ...]
+    history: tuple[dict[str, Any], ...]
+    raw: dict[str, Any] = field(repr=False)
+    """The whole parsed config, for what the fields above leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path of a layer or of the squash, all of it: what a tar header says about a file.
+
+    ``size_bytes`` is the payload of a regular file and 0 for everything else, hard links included:
+    the payload of a hard-link group belongs to the group and is counted at its first name.
+    """
+
+    path: ImagePath
+    type: EntryType
+    size_bytes: int
+    mode: int
+    uid: int
+    gid: int
+    mtime: float
+    link_target: str | None
+    """A symlink's text as stored; a hard link's first path of the group."""
+    layer: int
+    device: tuple[int, int] | None = None
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package found in the image, and how to tell which live files it owns.
+
+    ``paths`` lists owned paths one by one (dpkg's ``.list``, a wheel's RECORD); ``roots`` are directories that
+    it owns with everything below, unless a package further inside claims them (nested ``node_modules``).
+    ``location`` is the path that proves the package: its database entry or its metadata file.
+    """
+
+    ecosystem: str
+    name: str
+    version: str
+    location: ImagePath
+    paths: tuple[ImagePath, ...] = field(default=(), repr=False)
+    roots: tuple[ImagePath, ...] = ()
+    category: str | None = None
+    """A category that the package's purpose decides, as ``dev-dependencies`` or ``compilers``; None: by path."""
+    is_os: bool = False
+    """True for the operating system's package database, whose word on ownership comes first."""
+    license: str | None = None
+    requires: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One dependency: the file ``source`` needs ``target`` (both absolute paths inside the image)."""
+
+    source: ImagePath
+    target: ImagePath
+    kind: str
+    evidence: str
+    certainty: Certainty
