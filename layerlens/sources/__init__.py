@@ -1,0 +1,89 @@
+"""Ways in: where an image's bytes come from.
+
+A source gives the minimum (the config's bytes, and layers with ``diff_id``, ``media_type`` and ``open()``);
+everything else is derived from that by one shared path, so that every source yields the same report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from layerlens.model import Diagnostic, DiffId, Digest, Platform
+
+Progress = Callable[[str, int, int | None], None]
+"""Called now and then with (what is being done, bytes so far, bytes in all or None where unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """Bytes ``offset … offset + size`` of an open, seekable file; read with ``os.pread``, never seeked."""
+
+    fd: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLayer:
+    """One layer as its source stores it.
+
+    ``media_type`` is an OCI or Docker layer media type, or ``""`` where the source does not say: the first
+    bytes decide then (and they decide whatever it says: engines store gzip under plain names).
+    """
+
+    diff_id: DiffId
+    media_type: str
+    compressed_bytes: int
+    """Size in bytes of the blob as stored."""
+    digest: Digest | None
+    """Digest of the blob as stored; None where the source does not name one. Verified when inflated."""
+    open: Callable[[], BinaryIO]
+    """A fresh stream of the blob as stored, from its first byte."""
+    file_range: FileRange | None = None
+    """Where the blob as stored lies in a seekable local file, if it does."""
+
+
+class Source(Protocol):
+    """What every way in provides. A context manager: leaving it closes files and removes spools."""
+
+    @property
+    def reference(self) -> str:
+        """The reference as the user would write it again: ``myapp:latest``, ``./app.tar``."""
+    @property
+    def image_id(self) -> str | None:
+        """The image's ID: the digest of the config (of the manifest, with containerd's store)."""
+    @property
+    def config(self) -> bytes:
+        """The config blob (image-spec config.md), byte for byte."""
+    @property
+    def layers(self) -> Sequence[SourceLayer]:
+        """The layers, base first."""
+    @property
+    def diff_ids_trusted(self) -> bool:
+        """True where the diff IDs are an engine's own word or were hashed on the way in."""
+    @property
+    def diagnostics(self) -> Sequence[Diagnostic]:
+        """What was odd but not wrong on the way in."""
+    def close(self) -> None:
+        """Release files, sockets and spools; calling it twice is fine."""
+
+
+def host_platform() -> Platform:
+    """The platform that is looked for where none is given: linux on this machine's architecture."""
+    import platform
+
+    machine = platform.machine().lower()
+    known = {
+        "x86_64": ("amd64", None),
+        "amd64": ("amd64", None),
+        "aarch64": ("arm64", None),
+        "arm64": ("arm64", None),
+        "armv7l": ("arm", "v7"),
+        "armv6l": ("arm", "v6"),
+        "i386": ("386", None),
+        "i686": ("386", None),
+    }
+    architecture, variant = known.get(machine, (machine, None))
+    return Platform("linux", architecture, variant)
