@@ -1,0 +1,1 @@
+GOTOOLCHAIN=local go mod vendor
