@@ -1,0 +1,1 @@
+"""One module a way out; each has TYPE and write(listing) -> str."""
