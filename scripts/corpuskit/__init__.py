@@ -1,0 +1,1 @@
+"""The corpus's harness: cases, their images, probes and traces, the report. Standard library only."""

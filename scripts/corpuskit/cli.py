@@ -1,0 +1,169 @@
+"""The commands of scripts/corpus."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from corpuskit.build import build_case
+from corpuskit.cases import DOCKERFILES, VARIANTS, Case, load_case, load_cases
+from corpuskit.engine import docker, ensure_bases, inspect_image
+from corpuskit.errors import CorpusError
+from corpuskit.probe import PROBE_LABEL, Check, run_probe
+from corpuskit.report import make_rows, megabytes, table, write_report
+from corpuskit.trace import read_observed, trace_case
+
+
+def say(text: str) -> None:
+    """Progress and complaints, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _list() -> int:
+    for case in load_cases():
+        observed = read_observed(case)
+        sizes = []
+        for variant in VARIANTS:
+            image = inspect_image(case.tag(variant))
+            sizes.append(megabytes(int(image["Size"]) if image else None))
+        sizes.append(megabytes(observed[1] if observed else None))
+        print(f"{case.name:22}" + "".join(f"{size:>10}" for size in sizes) + f"  {case.title}")
+    return 0
+
+
+def _build(names: list[str], everything: bool) -> int:
+    if not names and not everything:
+        raise CorpusError("name cases, or say --all; `scripts/corpus list` shows them")
+    failed = []
+    cases = load_cases() if everything else [load_case(name) for name in names]
+    _ensure_bases_of(cases)
+    for case in cases:
+        try:
+            for image in build_case(case, say):
+                how = "unchanged" if image.cached else f"built in {image.seconds:.0f} s"
+                print(f"{image.tag:50}{megabytes(image.size_bytes):>10}  {how}", flush=True)
+        except CorpusError as error:
+            say(f"FAILED {error}")
+            failed.append(case.name)
+    if failed:
+        say(f"not built: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _ensure_bases_of(cases: list[Case]) -> None:
+    """All bases in one go, since each call takes seconds; a case whose base cannot be built says so itself."""
+    found: dict[str, None] = {}
+    for case in cases:
+        for name in [*DOCKERFILES.values(), *(image.dockerfile for image in case.images)]:
+            try:
+                found |= dict.fromkeys(case.bases(name))
+            except CorpusError:
+                continue
+    try:
+        ensure_bases(list(found))
+    except CorpusError:
+        return
+
+
+def _probe(name: str, image: str | None) -> int:
+    case = load_case(name)
+    failed = 0
+    for tag in [image] if image else [case.tag(variant) for variant in VARIANTS]:
+        if inspect_image(tag) is None:
+            raise CorpusError(f"no image {tag} in the engine; run `scripts/corpus build {name}`")
+        print(tag)
+        for check in run_probe(tag, case.probe()):
+            failed += not check.passed
+            print(_line(check), flush=True)
+    return 1 if failed else 0
+
+
+def _line(check: Check) -> str:
+    return f"  {'ok  ' if check.passed else 'FAIL'}  {check.what}" + (
+        f": {check.detail}" if check.detail else ""
+    )
+
+
+def _trace(names: list[str]) -> int:
+    for case in [load_case(name) for name in names]:
+        observed = trace_case(case, say)
+        print(f"{case.name}: {len(observed.paths)} files, {observed.size_bytes} bytes → observed.txt")
+    return 0
+
+
+def _report() -> int:
+    rows = make_rows(load_cases(), say)
+    write_report(rows)
+    print(table(rows))
+    lacking = [row.case.name for row in rows if not row.complete]
+    if lacking:
+        say(f"incomplete: {', '.join(lacking)}")
+    return 1 if lacking else 0
+
+
+def remove_stale_containers() -> None:
+    """Remove containers of probes whose process is gone (killed before it could clean up)."""
+    listed = docker(
+        "ps",
+        "--all",
+        "--filter",
+        f"label={PROBE_LABEL}",
+        "--format",
+        f'{{{{.ID}}}} {{{{.Label "{PROBE_LABEL}"}}}}',
+    ).stdout.split("\n")
+    for line in filter(None, listed):
+        container, pid = line.split()
+        if not Path(f"/proc/{pid}").exists():
+            docker("rm", "--force", "--volumes", container, check=False)
+
+
+def main() -> int:
+    """Parse the command line and run one command; 0 done, 1 a case failed, 2 bad usage, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/corpus", description="Real applications and what they need."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the cases, with sizes: single stage, multi-stage, observed")
+    building = commands.add_parser("build", help="build both images of cases")
+    building.add_argument("names", nargs="*", metavar="NAME")
+    building.add_argument("--all", action="store_true", help="every case")
+    probing = commands.add_parser("probe", help="run a case's probe on its two images, or on another")
+    probing.add_argument("name", metavar="NAME")
+    probing.add_argument("--image", metavar="TAG", help="an image of the engine to probe instead")
+    tracing = commands.add_parser(
+        "trace", help="watch what the single-stage image opens; writes observed.txt"
+    )
+    tracing.add_argument("names", nargs="+", metavar="NAME")
+    commands.add_parser("report", help="the table; writes tests/corpus/REPORT.md and into README.md")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        if os.geteuid() != 0 or sys.platform != "linux":
+            raise CorpusError("the corpus needs root on Linux, for its private engine")
+        if options.command in ("probe", "trace", "report"):
+            remove_stale_containers()
+        match options.command:
+            case "list":
+                return _list()
+            case "build":
+                return _build(options.names, options.all)
+            case "probe":
+                return _probe(options.name, options.image)
+            case "trace":
+                return _trace(options.names)
+            case _:
+                return _report()
+    except CorpusError as error:
+        say(f"corpus: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """Unwind, so that containers are removed."""
+    raise KeyboardInterrupt

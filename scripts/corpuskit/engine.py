@@ -1,0 +1,100 @@
+"""The private engine of scripts/engine, through the docker client."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from corpuskit.cases import REPOSITORY, STATE
+from corpuskit.errors import CorpusError
+
+ENGINE = REPOSITORY / "scripts" / "engine"
+
+
+@cache
+def environment() -> dict[str, str]:
+    """The process environment pointed at the private engine, which is started if it does not run."""
+    started = subprocess.run([ENGINE, "start"], capture_output=True, text=True)
+    if started.returncode != 0:
+        raise CorpusError(f"the private engine does not start:\n{started.stderr.strip()}")
+    printed = subprocess.run([ENGINE, "env"], capture_output=True, text=True)
+    if printed.returncode != 0:
+        raise CorpusError(f"scripts/engine env: {printed.stderr.strip()}")
+    variables = dict(os.environ)
+    for line in printed.stdout.splitlines():
+        words = shlex.split(line)
+        if words[:1] == ["export"]:
+            name, _, value = words[1].partition("=")
+            variables[name] = value
+        elif words[:1] == ["unset"]:
+            for name in words[1:]:
+                variables.pop(name, None)
+    variables["DOCKER_BUILDKIT"] = "0"
+    return variables
+
+
+def docker(*arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the docker client; its output is captured as text."""
+    result = subprocess.run(
+        ["docker", *arguments], env=environment(), capture_output=True, text=True, errors="replace", **options
+    )
+    if check and result.returncode != 0:
+        raise CorpusError(f"docker {shlex.join(arguments)}: {result.stderr.strip() or result.stdout.strip()}")
+    return result
+
+
+def inspect_image(reference: str) -> dict[str, Any] | None:
+    """What the engine knows of an image; None if it has none of that name."""
+    result = docker("image", "inspect", reference, check=False)
+    if result.returncode != 0:
+        return None
+    image: dict[str, Any] = json.loads(result.stdout)[0]
+    return image
+
+
+def labels(image: dict[str, Any]) -> dict[str, str]:
+    """The image's labels."""
+    return (image.get("Config") or {}).get("Labels") or {}
+
+
+def ensure_bases(references: list[str]) -> dict[str, str]:
+    """Reference → image ID for every base, the missing and outdated ones built by scripts/engine; asked once a run."""
+    asked = [reference for reference in references if reference not in _BASES]
+    ours = [reference for reference in asked if reference in _engine_bases()]
+    words = ""
+    if ours:  # it goes on after a failure, so what is there afterwards decides
+        result = subprocess.run([ENGINE, "base", *ours], env=environment(), capture_output=True, text=True)
+        words = result.stderr.strip() if result.returncode != 0 else ""
+    for reference in asked:
+        image = inspect_image(reference)
+        if image is not None and not (reference in ours and f"{reference} failed" in words):
+            _BASES[reference] = image["Id"]
+    missing = [reference for reference in references if reference not in _BASES]
+    if missing:
+        raise CorpusError(
+            f"no base image {', '.join(missing)}: "
+            + (words or "neither in the engine nor in `scripts/engine base --list`")
+        )
+    return {reference: _BASES[reference] for reference in references}
+
+
+_BASES: dict[str, str] = {}
+
+
+@cache
+def _engine_bases() -> frozenset[str]:
+    table = tomllib.loads((REPOSITORY / "scripts" / "bases" / "bases.toml").read_text())
+    return frozenset(tag for row in table["base"] for tag in row["tags"])
+
+
+def log_file(name: str) -> Path:
+    """Where a build's output is kept."""
+    folder = STATE / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"
