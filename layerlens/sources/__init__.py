@@ -51,21 +51,27 @@ class Source(Protocol):
     @property
     def reference(self) -> str:
         """The reference as the user would write it again: ``myapp:latest``, ``./app.tar``."""
+
     @property
     def image_id(self) -> str | None:
         """The image's ID: the digest of the config (of the manifest, with containerd's store)."""
+
     @property
     def config(self) -> bytes:
         """The config blob (image-spec config.md), byte for byte."""
+
     @property
     def layers(self) -> Sequence[SourceLayer]:
         """The layers, base first."""
+
     @property
     def diff_ids_trusted(self) -> bool:
         """True where the diff IDs are an engine's own word or were hashed on the way in."""
+
     @property
     def diagnostics(self) -> Sequence[Diagnostic]:
         """What was odd but not wrong on the way in."""
+
     def close(self) -> None:
         """Release files, sockets and spools; calling it twice is fine."""
 

@@ -1,0 +1,466 @@
+"""Tables for a terminal: 80 columns are enough, more are used, and nothing depends on colour.
+
+rich lays out and colours; it is imported when a report is drawn, and it never sees markup: every cell is a
+``Text`` of an escaped name. `ls` prints as many lines as there are files and does without it.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, Literal
+
+from layerlens.model import Edge, Entry, EntryType
+from layerlens.render import Explained, escape, highlights, units
+from layerlens.report import LayerReport, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NARROWEST = 60
+"""Below this many columns lines are left to wrap."""
+WIDEST = 200
+TOP_PATHS = 15
+TOP_WASTE = 10
+TOP_DUPLICATES = 5
+TOP_DIAGNOSTICS = 3
+LONGEST_PATH = 4096
+"""`ls` shows longer paths cut in the middle: no kernel opens them (PATH_MAX)."""
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_ASCII = str.maketrans({**dict.fromkeys("▏▎▍▌", "-"), **dict.fromkeys("▋▊▉█", "#"), "░": ".", "·": "|"})
+_ASCII_WORDS = {"→": "->", "…": "~", "×": "x", "\ufffd": "?"}
+_MODE_TYPES = {
+    EntryType.FILE: stat.S_IFREG,
+    EntryType.DIR: stat.S_IFDIR,
+    EntryType.SYMLINK: stat.S_IFLNK,
+    EntryType.CHAR: stat.S_IFCHR,
+    EntryType.BLOCK: stat.S_IFBLK,
+    EntryType.FIFO: stat.S_IFIFO,
+}
+_MODE_LETTERS = {EntryType.HARDLINK: "h", EntryType.WHITEOUT: "w", EntryType.OPAQUE: "o"}
+
+
+def plain_ascii(text: str) -> str:
+    """`text` for an output that cannot show bars and arrows; other characters are left as they are."""
+    text = text.translate(_ASCII)
+    for character, word in _ASCII_WORDS.items():
+        text = text.replace(character, word)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of a table: a heading, a width in columns, and how its cells are aligned and coloured."""
+
+    heading: str
+    width: int
+    justify: Literal["left", "right"] = "left"
+    style: str = ""
+    cut: Literal["middle", "end"] = "middle"
+
+
+class _Page:
+    """The text of a report in the making."""
+
+    def __init__(self, width: int, colour: bool) -> None:
+        from rich.console import Console
+
+        self.width = max(min(width, WIDEST), NARROWEST)
+        self.out = StringIO()
+        self.console: Console = Console(
+            file=self.out,
+            width=self.width,
+            force_terminal=colour,
+            no_color=not colour,
+            color_system="standard" if colour else None,
+            markup=False,
+            highlight=False,
+            emoji=False,
+            legacy_windows=False,
+            _environ={},
+        )
+
+    def text(self) -> str:
+        """What was written, without white space at the ends of lines."""
+        return "\n".join(line.rstrip() for line in self.out.getvalue().splitlines()) + "\n"
+
+    def heading(self, title: str, note: str = "") -> None:
+        """A blank line, the title, and what it sums up to."""
+        from rich.text import Text
+
+        self.console.print()
+        self.console.print(Text.assemble((title, "bold"), "  ", (note, "dim")), soft_wrap=False)
+
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Lines of name and value."""
+        from rich.table import Table
+        from rich.text import Text
+
+        label = max((len(name) for name, _ in facts), default=0)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=label, no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in facts:
+            grid.add_row(Text(name, style="dim"), Text(value))
+        self.console.print(grid)
+
+    def table(self, columns: Sequence[_Column], rows: Iterable[Sequence[str]]) -> None:
+        """Columns of given widths; what does not fit is cut here, so that both ends of a path stay."""
+        from rich.cells import cell_len
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for column in columns:
+            table.add_column(
+                column.heading, justify=column.justify, width=column.width, no_wrap=True, style=column.style
+            )
+        for row in rows:
+            cells = []
+            for column, value in zip(columns, row, strict=True):
+                cut = escape.middle if column.cut == "middle" else escape.end
+                cells.append(Text(cut(value, column.width, cell_len)))
+            table.add_row(*cells)
+        self.console.print(table)
+
+    def rest(self, columns: Sequence[_Column], parts: int = 1) -> int:
+        """Columns left for each of `parts` more columns beside `columns`."""
+        taken = sum(column.width + 2 for column in columns) + 2 * (parts - 1)
+        return max((self.width - taken) // parts, 8)
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """One paragraph, wrapped at the page's width."""
+        from rich.text import Text
+
+        self.console.print(Text(text, style=style, overflow="fold"))
+
+
+def report(report: Report, width: int = 80, colour: bool = False) -> str:
+    """The whole report as a page of `width` columns (between 60 and 200), with ANSI colours or without."""
+    page = _Page(width, colour)
+    _header(page, report)
+    _layers(page, report)
+    _categories(page, report)
+    _paths(page, report)
+    _packages(page, report)
+    _waste(page, report)
+    _duplicates(page, report)
+    _diagnostics(page, report)
+    step = highlights.next_step(report)
+    if step:
+        page.console.print()
+        page.note(f"Next: {step[0]}", "bold")
+        page.note(f"      {step[1]}")
+    return page.text()
+
+
+def _header(page: _Page, report: Report) -> None:
+    image, totals = report.image, report.totals
+    facts = [("image", escape.terminal(image.reference))]
+    if image.id:
+        facts.append(("id", escape.end(escape.terminal(image.id), page.width - 10)))
+    made = f", created {escape.terminal(image.created)}" if image.created else ""
+    facts.append(("platform", f"{escape.terminal(image.platform)}{made}"))
+    runs = escape.middle(escape.terminal(highlights.command_line(image)), 3 * (page.width - 12))
+    if image.user:
+        runs += f"  as {escape.terminal(image.user)}"
+    if image.workdir:
+        runs += f"  in {escape.terminal(image.workdir)}"
+    facts.append(("runs", runs.strip() or "nothing by itself (neither ENTRYPOINT nor CMD)"))
+    compressed = totals.compressed_bytes
+    facts.append(
+        (
+            "size",
+            f"{units.size(totals.layer_bytes)} in {units.count(len(report.layers), 'layer')}"
+            + ("" if compressed is None else f", {units.size(compressed)} compressed"),
+        )
+    )
+    facts.append(
+        (
+            "live",
+            f"{units.size(totals.live_bytes)} in {units.count(totals.live_files, 'file')}; "
+            f"{units.size(totals.shadowed_bytes)} shadowed",
+        )
+    )
+    page.facts(facts)
+
+
+def _layers(page: _Page, report: Report) -> None:
+    total = report.totals.layer_bytes
+    largest = max((layer.size_bytes for layer in report.layers), default=0)
+    wide = page.width >= 120
+    bar_width = 24 if wide else 10
+    columns = [
+        _Column("#", len(str(max(len(report.layers) - 1, 0))), "right", "dim"),
+        _Column("size", 7, "right", "bold"),
+        _Column("share", 6, "right"),
+        _Column("", bar_width),
+        _Column("whose", 5),
+    ]
+    if wide:
+        columns += [_Column("shadowed", 8, "right"), _Column("mostly", 16)]
+    columns.append(_Column("instruction", page.rest(columns), cut="end"))
+    rows = []
+    for layer in report.layers:
+        row = [
+            str(layer.index),
+            units.size(layer.size_bytes),
+            units.share(layer.size_bytes, total),
+            layer_bar(layer, largest, bar_width),
+            "base" if layer.from_base else "yours",
+        ]
+        if wide:
+            row += [
+                units.size(layer.shadowed_bytes) if layer.shadowed_bytes else "",
+                next(iter(layer.categories), ""),
+            ]
+        rows.append([*row, escape.line(layer.instruction or "(the history does not say)")])
+    base = sum(layer.size_bytes for layer in report.layers if layer.from_base)
+    page.heading(
+        "Layers",
+        f"{units.size(total - base)} yours, {units.size(base)} base; █ live ░ shadowed",
+    )
+    page.table(columns, rows)
+
+
+def layer_bar(layer: LayerReport, largest: int, width: int) -> str:
+    """A bar as long as the layer is big beside the largest: its live bytes full, its shadowed bytes pale."""
+    if not largest:
+        return ""
+    live = layer.size_bytes - layer.shadowed_bytes
+    solid = _bar(live, largest, width)
+    pale = round(width * layer.size_bytes / largest) - len(solid)
+    if layer.shadowed_bytes and not solid:
+        pale = max(pale, 1)
+    return solid + "░" * max(pale, 0)
+
+
+def _bar(part: int, whole: int, width: int) -> str:
+    """A bar in eighths of a column; anything above nothing shows at least one eighth."""
+    if part <= 0 or whole <= 0:
+        return ""
+    eighths = max(round(8 * width * part / whole), 1)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "")
+
+
+def _categories(page: _Page, report: Report) -> None:
+    total = report.totals.live_bytes
+    shown = [category for category in report.categories if category.files or category.size_bytes]
+    largest = max((category.size_bytes for category in shown), default=0)
+    bar_width = 24 if page.width >= 120 else 20
+    columns = [
+        _Column("category", 16),
+        _Column("size", 7, "right", "bold"),
+        _Column("share", 6, "right"),
+        _Column("", bar_width),
+        _Column("files", 9, "right"),
+    ]
+    page.heading("Categories", f"what the {units.size(total)} of live bytes are for")
+    page.table(
+        columns,
+        (
+            (
+                escape.terminal(category.name),
+                units.size(category.size_bytes),
+                units.share(category.size_bytes, total),
+                _bar(category.size_bytes, largest, bar_width),
+                units.count(category.files),
+            )
+            for category in shown
+        ),
+    )
+
+
+def _paths(page: _Page, report: Report) -> None:
+    if not report.paths:
+        return
+    shown = report.paths[:TOP_PATHS]
+    columns = [_Column("size", 7, "right", "bold"), _Column("category", 16), _Column("layers", 7)]
+    longest = max(len(escape.terminal(path.package or "")) for path in shown)
+    package = _Column("package", max(7, min(longest, page.rest(columns, 2) * 2 // 3)), cut="end")
+    path_column = _Column("path", page.rest([*columns, package]))
+    columns = [columns[0], path_column, columns[1], package, columns[2]]
+    page.heading("Paths", _of(len(shown), len(report.paths), "largest first; a path counts all below it"))
+    page.table(
+        columns,
+        (
+            (
+                units.size(path.size_bytes),
+                escape.terminal(path.path),
+                escape.terminal(path.category),
+                escape.terminal(path.package or ""),
+                layer_list(path.layers),
+            )
+            for path in shown
+        ),
+    )
+
+
+def layer_list(layers: Sequence[int]) -> str:
+    """Layer indexes with runs drawn together: ``0-3,7``."""
+    runs: list[tuple[int, int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], layer)
+        else:
+            runs.append((layer, layer))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
+def _of(shown: int, all_of_them: int, note: str) -> str:
+    return note if shown == all_of_them else f"{shown} of {units.count(all_of_them)}, {note}"
+
+
+def _packages(page: _Page, report: Report) -> None:
+    if not report.packages:
+        return
+    groups = highlights.by_ecosystem(report.packages)
+    columns = [
+        _Column("ecosystem", max(9, min(16, max(len(group.name) for group in groups)))),
+        _Column("size", 7, "right", "bold"),
+        _Column("count", 6, "right"),
+    ]
+    columns.append(_Column("largest", page.rest(columns), cut="end"))
+    owned = sum(group.size_bytes for group in groups)
+    page.heading("Packages", f"{units.count(len(report.packages))}, owning {units.size(owned)}")
+    page.table(
+        columns,
+        (
+            (
+                escape.terminal(group.name),
+                units.size(group.size_bytes),
+                units.count(len(group.packages)),
+                ", ".join(
+                    f"{escape.terminal(package.name)} {units.size(package.size_bytes)}"
+                    for package in group.packages[:8]
+                ),
+            )
+            for group in groups
+        ),
+    )
+
+
+def _waste(page: _Page, report: Report) -> None:
+    waste = report.waste
+    page.heading(
+        "Waste",
+        f"{units.size(waste.shadowed_bytes)} shadowed, {units.size(waste.duplicate_bytes)} in duplicates",
+    )
+    page.note(
+        f"efficiency {units.ratio(waste.efficiency)} (live / stored bytes); "
+        f"by dive's definition {units.ratio(waste.dive_efficiency)}",
+        "",
+    )
+    if not waste.items:
+        return
+    columns = [_Column("size", 7, "right", "bold"), _Column("kind", 13), _Column("layers", 6)]
+    half = page.rest(columns, 2)
+    columns += [_Column("path", half), _Column("by instruction", half, cut="end")]
+    shown = waste.items[:TOP_WASTE]
+    page.table(
+        columns,
+        (
+            (
+                units.size(item.size_bytes),
+                item.kind,
+                "→".join(map(str, item.layers)) if len(item.layers) < 3 else layer_list(item.layers),
+                escape.terminal(item.path),
+                escape.line(item.instruction or ""),
+            )
+            for item in shown
+        ),
+    )
+    _more(page, len(shown), len(waste.items))
+
+
+def _more(page: _Page, shown: int, all_of_them: int) -> None:
+    if shown < all_of_them:
+        page.note(f"and {units.count(all_of_them - shown)} more: --format json has all of them")
+
+
+def _duplicates(page: _Page, report: Report) -> None:
+    groups = sorted(report.waste.duplicates, key=lambda g: -g.size_bytes * (len(g.paths) - 1))
+    if not groups:
+        return
+    shown = groups[:TOP_DUPLICATES]
+    columns = [
+        _Column("saves", 7, "right", "bold"),
+        _Column("copies", 6, "right"),
+        _Column("each", 7, "right"),
+    ]
+    half = page.rest(columns, 2)
+    columns += [_Column("path", half), _Column("same as", half)]
+    page.heading("Duplicates", f"{units.count(len(groups), 'group')} of equal files")
+    page.table(
+        columns,
+        (
+            (
+                units.size(group.size_bytes * (len(group.paths) - 1)),
+                units.count(len(group.paths)),
+                units.size(group.size_bytes),
+                *(escape.terminal(path) for path in group.paths[:2]),
+            )
+            for group in shown
+        ),
+    )
+    _more(page, len(shown), len(groups))
+
+
+def _diagnostics(page: _Page, report: Report) -> None:
+    if not report.diagnostics:
+        return
+    page.heading("Diagnostics", highlights.diagnostics_count(report.diagnostics))
+    shown = highlights.worst_first(report.diagnostics)[:TOP_DIAGNOSTICS]
+    for diagnostic in shown:
+        where = f" ({escape.middle(escape.terminal(diagnostic.path), 60)})" if diagnostic.path else ""
+        page.note(f"{diagnostic.severity}: {escape.line(diagnostic.message)}{where}", "")
+    _more(page, len(shown), len(report.diagnostics))
+
+
+def ls(entries: Iterable[Entry]) -> Iterator[str]:
+    """Lines as `ls -l` prints them, without newlines: mode, owner, size, layer, path, link target.
+
+    The first letter of the mode is the type, with ``h`` for hard links (as tar prints them), ``w`` for
+    whiteouts and ``o`` for opaque markers. The first line names the columns.
+    """
+    yield f"{'MODE':<10}  {'UID:GID':>11}  {'SIZE':>7}  LAYER  PATH"
+    for entry in entries:
+        mode = stat.filemode(_MODE_TYPES.get(entry.type, stat.S_IFREG) | entry.mode & 0o7777)
+        mode = _MODE_LETTERS.get(entry.type, mode[0]) + mode[1:]
+        path = escape.middle(escape.terminal(entry.path), LONGEST_PATH)
+        if entry.link_target is not None:
+            path += f" → {escape.middle(escape.terminal(entry.link_target), LONGEST_PATH)}"
+        owner = f"{entry.uid}:{entry.gid}"
+        yield f"{mode}  {owner:>11}  {units.size(entry.size_bytes):>7}  {entry.layer:>5}  {path}"
+
+
+def why(explanation: Explained, width: int = 80, colour: bool = False) -> str:
+    """What is known of one path, a fact a line."""
+    page = _Page(width, colour)
+    page.note(escape.terminal(explanation.path), "bold")
+    facts = [
+        ("type", explanation.type.label),
+        ("size", f"{units.size(explanation.size_bytes)} ({units.count(explanation.size_bytes)} bytes)"),
+        ("layer", str(explanation.layer)),
+        ("instruction", escape.line(explanation.instruction or "(the history does not say)")),
+        ("package", escape.terminal(explanation.package or "none")),
+        ("category", escape.terminal(explanation.category or "none")),
+    ]
+    if explanation.verdict:
+        facts.append(("verdict", explanation.verdict))
+    page.facts(facts)
+    for title, edges in (("Needed by", explanation.chain), ("Would be needed by", explanation.would_need)):
+        if edges:
+            page.heading(title)
+            for edge in edges:
+                page.note(_edge(edge), "")
+    return page.text()
+
+
+def _edge(edge: Edge) -> str:
+    source, target = escape.terminal(edge.source), escape.terminal(edge.target)
+    return f"{source} → {target}  {edge.kind}, {edge.certainty}: {escape.line(edge.evidence)}"
