@@ -57,9 +57,11 @@ def html(text: str) -> str:
     return safe.replace('"', "&quot;").replace("'", "&#x27;")
 
 
-def markdown(text: str) -> str:
-    """`text` as a code span that also stays whole inside a table cell (GitHub Flavored Markdown, tables)."""
-    safe = terminal(text).replace("|", "\\|")
+def markdown(text: str, *, cell: bool = False) -> str:
+    """`text` as a code span; in a table's `cell` bars take a backslash (GitHub Flavored Markdown, 4.10)."""
+    safe = terminal(text)
+    if cell:
+        safe = safe.replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", safe)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if safe.startswith("`") or safe.endswith("`") else ""

@@ -62,6 +62,24 @@ def command_line(image: ImageSummary) -> str:
     return shlex.join(escape.valid(word) for word in words)
 
 
+def hidden_layers(layers: Sequence[int]) -> str:
+    """The layers of a waste item: those that store the bytes, then the one that hid them: ``0,3 → 4``."""
+    if len(layers) < 2:
+        return layer_list(layers)
+    return f"{layer_list(layers[:-1])} → {layers[-1]}"
+
+
+def layer_list(layers: Sequence[int]) -> str:
+    """Layer indexes with runs drawn together: ``0-3,7``."""
+    runs: list[tuple[int, int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], layer)
+        else:
+            runs.append((layer, layer))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
 def diagnostics_count(diagnostics: Sequence[Diagnostic]) -> str:
     """``2 warnings, 1 info``, the worst first; empty where there are none."""
     found = Counter(diagnostic.severity for diagnostic in diagnostics)

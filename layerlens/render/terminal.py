@@ -107,8 +107,11 @@ class _Page:
             grid.add_row(Text(name, style="dim"), Text(value))
         self.console.print(grid)
 
-    def table(self, columns: Sequence[_Column], rows: Iterable[Sequence[str]]) -> None:
-        """Columns of given widths; what does not fit is cut here, so that both ends of a path stay."""
+    def table(self, columns: Sequence[_Column], rows: Iterable[Sequence[str | tuple[str, str]]]) -> None:
+        """Columns of given widths; what does not fit is cut here, so that both ends of a path stay.
+
+        A cell is its text, or its text and a style of its own.
+        """
         from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
@@ -120,9 +123,10 @@ class _Page:
             )
         for row in rows:
             cells = []
-            for column, value in zip(columns, row, strict=True):
+            for column, cell in zip(columns, row, strict=True):
+                value, style = cell if isinstance(cell, tuple) else (cell, "")
                 cut = escape.middle if column.cut == "middle" else escape.end
-                cells.append(Text(cut(value, column.width, cell_len)))
+                cells.append(Text(cut(value, column.width, cell_len), style=style))
             table.add_row(*cells)
         self.console.print(table)
 
@@ -159,17 +163,21 @@ def report(report: Report, width: int = 80, colour: bool = False) -> str:
 
 def _header(page: _Page, report: Report) -> None:
     image, totals = report.image, report.totals
-    facts = [("image", escape.terminal(image.reference))]
+
+    def name(text: str) -> str:
+        return escape.middle(escape.terminal(text), 2 * (page.width - 10))
+
+    facts = [("image", name(image.reference))]
     if image.id:
         facts.append(("id", escape.end(escape.terminal(image.id), page.width - 10)))
-    made = f", created {escape.terminal(image.created)}" if image.created else ""
-    facts.append(("platform", f"{escape.terminal(image.platform)}{made}"))
-    runs = escape.middle(escape.terminal(highlights.command_line(image)), 3 * (page.width - 12))
+    made = f", created {name(image.created)}" if image.created else ""
+    facts.append(("platform", name(image.platform) + made))
+    runs = name(highlights.command_line(image)) or "nothing by itself (neither ENTRYPOINT nor CMD)"
     if image.user:
-        runs += f"  as {escape.terminal(image.user)}"
+        runs += f"  as {name(image.user)}"
     if image.workdir:
-        runs += f"  in {escape.terminal(image.workdir)}"
-    facts.append(("runs", runs.strip() or "nothing by itself (neither ENTRYPOINT nor CMD)"))
+        runs += f"  in {name(image.workdir)}"
+    facts.append(("runs", runs))
     compressed = totals.compressed_bytes
     facts.append(
         (
@@ -205,12 +213,13 @@ def _layers(page: _Page, report: Report) -> None:
     columns.append(_Column("instruction", page.rest(columns), cut="end"))
     rows = []
     for layer in report.layers:
-        row = [
+        colour = "blue" if layer.from_base else "green"
+        row: list[str | tuple[str, str]] = [
             str(layer.index),
             units.size(layer.size_bytes),
             units.share(layer.size_bytes, total),
-            layer_bar(layer, largest, bar_width),
-            "base" if layer.from_base else "yours",
+            (layer_bar(layer, largest, bar_width), colour),
+            ("base" if layer.from_base else "yours", colour),
         ]
         if wide:
             row += [
@@ -256,7 +265,7 @@ def _categories(page: _Page, report: Report) -> None:
         _Column("category", 16),
         _Column("size", 7, "right", "bold"),
         _Column("share", 6, "right"),
-        _Column("", bar_width),
+        _Column("", bar_width, style="cyan"),
         _Column("files", 9, "right"),
     ]
     page.heading("Categories", f"what the {units.size(total)} of live bytes are for")
@@ -293,22 +302,11 @@ def _paths(page: _Page, report: Report) -> None:
                 escape.terminal(path.path),
                 escape.terminal(path.category),
                 escape.terminal(path.package or ""),
-                layer_list(path.layers),
+                highlights.layer_list(path.layers),
             )
             for path in shown
         ),
     )
-
-
-def layer_list(layers: Sequence[int]) -> str:
-    """Layer indexes with runs drawn together: ``0-3,7``."""
-    runs: list[tuple[int, int]] = []
-    for layer in sorted(set(layers)):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], layer)
-        else:
-            runs.append((layer, layer))
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def _of(shown: int, all_of_them: int, note: str) -> str:
@@ -357,7 +355,7 @@ def _waste(page: _Page, report: Report) -> None:
     )
     if not waste.items:
         return
-    columns = [_Column("size", 7, "right", "bold"), _Column("kind", 13), _Column("layers", 6)]
+    columns = [_Column("size", 7, "right", "bold"), _Column("kind", 13), _Column("layers", 8)]
     half = page.rest(columns, 2)
     columns += [_Column("path", half), _Column("by instruction", half, cut="end")]
     shown = waste.items[:TOP_WASTE]
@@ -367,7 +365,7 @@ def _waste(page: _Page, report: Report) -> None:
             (
                 units.size(item.size_bytes),
                 item.kind,
-                "→".join(map(str, item.layers)) if len(item.layers) < 3 else layer_list(item.layers),
+                highlights.hidden_layers(item.layers),
                 escape.terminal(item.path),
                 escape.line(item.instruction or ""),
             )
@@ -417,7 +415,8 @@ def _diagnostics(page: _Page, report: Report) -> None:
     shown = highlights.worst_first(report.diagnostics)[:TOP_DIAGNOSTICS]
     for diagnostic in shown:
         where = f" ({escape.middle(escape.terminal(diagnostic.path), 60)})" if diagnostic.path else ""
-        page.note(f"{diagnostic.severity}: {escape.line(diagnostic.message)}{where}", "")
+        message = escape.end(escape.line(diagnostic.message), 4 * page.width)
+        page.note(f"{diagnostic.severity}: {message}{where}", "")
     _more(page, len(shown), len(report.diagnostics))
 
 
