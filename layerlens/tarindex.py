@@ -31,7 +31,7 @@ except ImportError:  # pragma: no cover - isal is a dependency, but the index mu
     from zlib import crc32
 
 BLOCK = 512
-WINDOW = 128 * 1024
+WINDOW = 64 * 1024
 """Bytes read at a time. Payloads that end inside the window are fingerprinted in passing."""
 SMALL = WINDOW - BLOCK
 MAX_PATH = 4 << 20

@@ -1,0 +1,731 @@
+"""The squash: the merged filesystem a container sees, with the history of every path.
+
+Layers are applied as image-spec layer.md says ("Applying Changesets"), with the reading that overlay2 gives to
+what the text leaves open, because the container engine is the judge:
+
+- a layer's whiteouts act on *lower* layers only, so the order inside a layer does not matter;
+- a file or link that takes a directory's path hides the directory with everything below it;
+- parent directories that no layer holds exist all the same (mode 0755, owned by root), and one that a layer
+  merely implies replaces a link or file of a lower layer at that path;
+- hard links join the group of the path that they name, as it is once the layer is applied.
+
+Every entry of every layer has a global number (``gid``): the layers' entries one after another, base first.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from layerlens.errors import InvalidImageError, LinkLoopError, PathNotFoundError
+from layerlens.model import Diagnostic, Entry, EntryType, ImagePath, ShadowKind
+from layerlens.tarindex import LayerIndex
+
+MAX_LINKS = 40
+"""Symbolic links followed in one lookup before it counts as a loop (Linux: path_resolution(7))."""
+MAX_READ = 256 << 20
+
+_FILE, _DIR, _SYMLINK, _HARDLINK, _CHAR, _BLOCK, _FIFO, _WHITEOUT, _OPAQUE = map(int, EntryType)
+
+Pread = Callable[[int, int], bytes]
+"""``pread(offset, size)`` on a layer's uncompressed tar."""
+
+
+class LayerContent(Protocol):
+    """A layer as the squash needs it: its index, and its bytes by range."""
+
+    @property
+    def index(self) -> LayerIndex:
+        """The layer's entries."""
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """``size`` bytes of the uncompressed tar at ``offset``; short only at its end."""
+
+
+class Shadow:
+    """A stored entry that no container sees, how it was hidden and by which layer.
+
+    ``at`` is the path that did it: of a deleted directory, the directory.
+    """
+
+    __slots__ = ("at", "by_layer", "gid", "kind", "replacement")
+
+    def __init__(
+        self, gid: int, kind: ShadowKind, by_layer: int, at: ImagePath, replacement: int | None
+    ) -> None:
+        self.gid = gid
+        self.kind: ShadowKind = kind
+        self.by_layer = by_layer
+        self.at = at
+        self.replacement = replacement
+
+
+class Filesystem:
+    """The squash of an image's layers, base first. Reads and resolves paths inside the image only."""
+
+    def __init__(self, layers: Sequence[LayerContent]) -> None:
+        self.layers = list(layers)
+        self.indexes = [layer.index for layer in layers]
+        self.live: dict[ImagePath, int] = {}
+        """Every live path → its gid; a directory that no layer holds has ``-(layer + 1)``."""
+        self.children: dict[ImagePath, dict[str, None]] = {"": {}}
+        """Every live directory (the root is ``""``) → the names in it."""
+        self.inode: dict[int, int] = {}
+        """gid of a hard link → gid of the entry that holds the payload."""
+        self.groups: dict[int, list[ImagePath]] = {}
+        """gid of a payload with several live names → those names, sorted."""
+        self.shadows: list[Shadow] = []
+        self.diagnostics: list[Diagnostic] = []
+        self.sizes_by_path: dict[ImagePath, list[int]] = {}
+        """Paths in several layers → size in each (for dive's figure: a whiteout of a file is 0)."""
+        self.deleted_tree_bytes = 0
+        """Bytes under directories that a whiteout deleted, at that moment (dive's figure needs it)."""
+        self.bases: list[int] = []
+        total = 0
+        for index in self.indexes:
+            self.bases.append(total)
+            total += len(index)
+        self.entry_count = total
+        self._buried: dict[ImagePath, int] = {}
+        self._resolved_dirs: dict[str, str] = {}
+        self._digests: dict[int, bytes] = {}
+        self._by_name: dict[str, list[ImagePath]] | None = None
+        for number in range(len(self.indexes)):
+            self._apply(number)
+        self._settle()
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    def _apply(self, number: int) -> None:
+        index, base = self.indexes[number], self.bases[number]
+        live, children = self.live, self.children
+        types, paths = index.types, index.paths
+        if number and (_WHITEOUT in types or _OPAQUE in types):
+            self._whiteouts(number)
+        for name in index.escapes:
+            self._diagnose(
+                "path-escapes-root", f"layer {number}: {name!r} points above the root; held inside it", "/"
+            )
+        hardlinks: list[int] = []
+        renamed = self._links_on_the_way(index)
+        for gid, (path, kind) in enumerate(zip(paths, types, strict=True), base):
+            if kind >= _WHITEOUT:
+                continue
+            if kind == _HARDLINK:
+                hardlinks.append(gid)
+                continue
+            if renamed:
+                path = self._through_own_links(path, renamed)
+            old = live.get(path)
+            if old is None:
+                parent, _, name = path.rpartition("/")
+                names = children.get(parent)
+                if names is None:
+                    self._imply(parent, number)
+                    names = children[parent]
+                elif not name:  # the root's own entry
+                    live[path] = gid
+                    continue
+                names[name] = None
+                if kind == _DIR:
+                    children[path] = {}
+                live[path] = gid
+                if number and path in self._buried:
+                    self._again(path, self._size(gid))
+            else:
+                self._replace(path, old, gid, kind, number)
+        self._link_up(hardlinks, number, renamed)
+
+    def _links_on_the_way(self, index: LayerIndex) -> dict[str, str]:
+        """Symlinks of this layer that other entries of the same layer have as a parent directory."""
+        links = {index.paths[row]: text for row, text in index.links.items() if index.types[row] == _SYMLINK}
+        if not links:
+            return {}
+        parents: set[str] = set()
+        for path in index.paths:
+            parents.add(path.rpartition("/")[0])
+        seen: set[str] = set()
+        used: dict[str, str] = {}
+        for parent in parents:
+            while parent and parent not in seen:
+                seen.add(parent)
+                if parent in links:
+                    used[parent] = links[parent]
+                parent = parent.rpartition("/")[0]
+        if used:
+            own = dict(zip(index.paths, index.types, strict=True))
+            used = {path: text for path, text in used.items() if own[path] == _SYMLINK}
+        return used
+
+    @staticmethod
+    def _through_own_links(path: str, links: dict[str, str]) -> str:
+        """Where an engine writes ``path`` when a parent is a symlink that the same layer brought."""
+        for _ in range(MAX_LINKS):
+            at = path.find("/", 1)
+            while at > 0:
+                head = path[:at]
+                if head in links:
+                    text = links[head]
+                    start = text if text.startswith("/") else head.rpartition("/")[0] + "/" + text
+                    path = _join_normal(start + path[at:])
+                    break
+                at = path.find("/", at + 1)
+            else:
+                return path
+        return path
+
+    def _imply(self, path: str, number: int) -> None:
+        """Make the directory ``path`` and its parents exist, replacing what a lower layer has there."""
+        live, children = self.live, self.children
+        parent, _, name = path.rpartition("/")
+        if parent not in children:
+            self._imply(parent, number)
+        old = live.get(path)
+        if old is not None:
+            self._bury(path, old, number, path)
+        live[path] = -(number + 1)
+        children[path] = {}
+        children[parent][name] = None
+
+    def _replace(self, path: str, old: int, gid: int, kind: int, number: int) -> None:
+        """An entry for a path that is live already."""
+        children = self.children
+        if path == "/":
+            self.live[path] = gid
+            return
+        if number:
+            self._again(path, self._size(gid), old)
+        if path in children:
+            if kind == _DIR:
+                self.live[path] = gid
+                return
+            self._delete_below(path, number, path)
+            del children[path]
+        elif kind == _DIR:
+            children[path] = {}
+        if old >= 0:
+            self._hide(old, "overwritten", number, path, gid)
+        self.live[path] = gid
+
+    def _hide(self, gid: int, kind: ShadowKind, number: int, at: str, replacement: int | None = None) -> None:
+        self.shadows.append(Shadow(gid, kind, number, at, replacement))
+
+    def _again(self, path: str, size: int, old: int | None = None) -> None:
+        """Note that ``path`` occurs in one more layer, with this size."""
+        sizes = self.sizes_by_path.get(path)
+        if sizes is None:
+            first = self._buried.get(path, 0) if old is None else self._size(old)
+            sizes = self.sizes_by_path[path] = [first]
+        sizes.append(size)
+
+    def _size(self, gid: int) -> int:
+        if gid < 0:
+            return 0
+        layer = bisect_right(self.bases, gid) - 1
+        return self.indexes[layer].sizes[gid - self.bases[layer]]
+
+    def _whiteouts(self, number: int) -> None:
+        """Apply a layer's whiteouts and opaque markers to the layers below."""
+        index, live = self.indexes[number], self.live
+        for row, kind in enumerate(index.types):
+            if kind == _WHITEOUT:
+                path = index.paths[row]
+                old = live.get(path)
+                if old is None:
+                    continue
+                if path in self.children:
+                    before = self.deleted_tree_bytes
+                    self._delete_below(path, number, path, count=True)
+                    grown = self.deleted_tree_bytes - before
+                    sizes = self.sizes_by_path.setdefault(path, [])
+                    sizes.append(grown)
+                    del self.children[path]
+                else:
+                    self._again(path, 0, old)
+                self._bury(path, old, number, path)
+            elif kind == _OPAQUE:
+                path = index.paths[row]
+                self._opaque("" if path == "/" else path, number)
+
+    def _opaque(self, path: str, number: int) -> None:
+        if path in self.children:
+            self._delete_below(path, number, path)
+        elif path in self.live:  # a link or file of a lower layer: the marker implies a directory instead
+            self._imply(path, number)
+
+    def _bury(self, path: str, old: int, number: int, at: str) -> None:
+        """Take a path out of the squash."""
+        del self.live[path]
+        parent, _, name = path.rpartition("/")
+        self.children[parent].pop(name, None)
+        if old >= 0:
+            self._hide(old, "deleted", number, at)
+            self._buried.setdefault(path, self._size(old))
+
+    def _delete_below(self, path: str, number: int, at: str, count: bool = False) -> None:
+        """Hide everything below a directory."""
+        stack = [path]
+        live, children = self.live, self.children
+        while stack:
+            directory = stack.pop()
+            for name in children[directory]:
+                child = f"{directory}/{name}"
+                old = live.pop(child)
+                if child in children:
+                    stack.append(child)
+                if old >= 0:
+                    size = self._size(old)
+                    if count:
+                        self.deleted_tree_bytes += size
+                    self._hide(old, "deleted", number, at)
+                    self._buried.setdefault(child, size)
+            if directory != path:
+                del children[directory]
+        children[path] = {}
+
+    def _link_up(self, rows: list[int], number: int, renamed: dict[str, str]) -> None:
+        """Place hard links once everything they may name is there; chains may need more than one round."""
+        index, base = self.indexes[number], self.bases[number]
+        waiting = rows
+        while waiting:
+            missing = []
+            for gid in waiting:
+                row = gid - base
+                target = self._through_own_links(index.links[row], renamed) if renamed else index.links[row]
+                path = self._through_own_links(index.paths[row], renamed) if renamed else index.paths[row]
+                found = self.live.get(target)
+                if found is None or found < 0 or target in self.children:
+                    missing.append(gid)
+                    continue
+                inode = self.inode.get(found, found)
+                if inode == gid or path == target:
+                    continue
+                self.inode[gid] = inode
+                old = self.live.get(path)
+                if old is not None:
+                    self._replace(path, old, gid, _HARDLINK, number)
+                    continue
+                parent, _, name = path.rpartition("/")
+                if parent not in self.children:
+                    self._imply(parent, number)
+                self.children[parent][name] = None
+                self.live[path] = gid
+            if len(missing) == len(waiting):
+                for gid in missing:
+                    row = gid - base
+                    self._diagnose(
+                        "hard-link-target-missing",
+                        f"layer {number}: hard link to {index.links[row]}, which does not exist there",
+                        index.paths[row],
+                    )
+                return
+            waiting = missing
+
+    def _settle(self) -> None:
+        """After the last layer: hard-link groups, and shadows that a surviving name keeps alive."""
+        groups: dict[int, list[str]] = {}
+        if self.inode:
+            of = self.inode
+            linked = set(of.values())
+            for path, gid in self.live.items():
+                inode = of.get(gid)
+                if inode is None:
+                    if gid not in linked:
+                        continue
+                    inode = gid
+                groups.setdefault(inode, []).append(path)
+        self.groups = {inode: sorted(paths) for inode, paths in groups.items()}
+        # An entry that lost its own path is still stored for good reason while another name leads to it.
+        self.shadows = [
+            shadow for shadow in self.shadows if shadow.gid not in groups and shadow.gid not in self.inode
+        ]
+        self._buried = {}
+
+    def _diagnose(self, code: str, message: str, path: str | None) -> None:
+        self.diagnostics.append(Diagnostic("warning", code, message, path))
+
+    # -- entries -------------------------------------------------------------------------------------------
+
+    def locate(self, gid: int) -> tuple[int, int]:
+        """(layer, row in its index) of a global entry number."""
+        layer = bisect_right(self.bases, gid) - 1
+        return layer, gid - self.bases[layer]
+
+    def payload_gid(self, path: ImagePath) -> int | None:
+        """gid of the entry that holds the bytes of a live non-directory; None for an implied directory."""
+        gid = self.live.get(path)
+        if gid is None or gid < 0:
+            return None
+        return self.inode.get(gid, gid)
+
+    def exists(self, path: ImagePath) -> bool:
+        """True where the path itself is live; its last component is not followed."""
+        return path in self.live or path in ("", "/")
+
+    def entry(self, path: ImagePath) -> Entry:
+        """The live entry at exactly this path, no link followed.
+
+        Raises:
+            PathNotFoundError: no such live path.
+        """
+        gid = self.live.get(path)
+        if gid is None:
+            if path in ("", "/"):
+                return Entry("/", EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, 0)
+            raise PathNotFoundError(
+                f"no such path in the image: {path}", "list what is there with `layerlens ls`"
+            )
+        if gid < 0:
+            return Entry(path, EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, -gid - 1)
+        inode = self.inode.get(gid, gid)
+        group = self.groups.get(inode)
+        if group is not None and len(group) > 1 and path != group[0]:
+            layer, _ = self.locate(gid)
+            return self.stored_entry(inode, path, EntryType.HARDLINK, group[0], layer)
+        layer, _ = self.locate(gid)
+        return self.stored_entry(inode, path, None, None, layer)
+
+    def stored_entry(
+        self,
+        gid: int,
+        path: ImagePath | None = None,
+        kind: EntryType | None = None,
+        link_target: str | None = None,
+        layer: int | None = None,
+    ) -> Entry:
+        """The entry with this gid as its layer stores it, under another path or type where given."""
+        stored_layer, row = self.locate(gid)
+        index = self.indexes[stored_layer]
+        kind = EntryType(index.types[row]) if kind is None else kind
+        mode, uid, owner_gid = index.owner_table[index.owners[row]]
+        return Entry(
+            path=index.paths[row] if path is None else path,
+            type=kind,
+            size_bytes=index.sizes[row] if kind is EntryType.FILE else 0,
+            mode=mode,
+            uid=uid,
+            gid=owner_gid,
+            mtime=index.mtimes[row],
+            link_target=index.links.get(row) if link_target is None else link_target,
+            layer=stored_layer if layer is None else layer,
+            device=index.devices.get(row),
+            xattrs=index.xattrs.get(row, {}),
+        )
+
+    def layer_of(self, path: ImagePath) -> int:
+        """Index of the layer that a live path comes from."""
+        gid = self.live.get(path)
+        if gid is None:
+            if path in ("", "/"):
+                return 0
+            raise PathNotFoundError(
+                f"no such path in the image: {path}", "list what is there with `layerlens ls`"
+            )
+        return -gid - 1 if gid < 0 else bisect_right(self.bases, gid) - 1
+
+    def type_of(self, path: ImagePath) -> int | None:
+        """The type of a live path (a hard link: of its payload), not following it; None if not live."""
+        gid = self.live.get(path)
+        if gid is None:
+            return _DIR if path in ("", "/") else None
+        if gid < 0:
+            return _DIR
+        gid = self.inode.get(gid, gid)
+        layer = bisect_right(self.bases, gid) - 1
+        return self.indexes[layer].types[gid - self.bases[layer]]
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def resolve(self, path: ImagePath) -> ImagePath:
+        """The canonical path, every symbolic link followed inside the image (path_resolution(7)).
+
+        Raises:
+            PathNotFoundError: some component does not exist.
+            LinkLoopError: more than 40 links.
+        """
+        pending = [part for part in reversed(path.split("/")) if part]
+        done = ""
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == ".":
+                continue
+            if part == "..":
+                done = done.rpartition("/")[0]
+                continue
+            step = f"{done}/{part}"
+            gid = self.live.get(step)
+            if gid is None:
+                raise PathNotFoundError(
+                    f"no such path in the image: {path}", "list what is there with `layerlens ls`"
+                )
+            if step in self.children:
+                done = step
+                continue
+            target = self._symlink_text(gid)
+            if target is None:
+                if pending:
+                    raise PathNotFoundError(f"not a directory in the image: {step}", "check the path")
+                return step
+            links += 1
+            if links > MAX_LINKS:
+                raise LinkLoopError(
+                    f"symbolic links lead in a circle: {path}", "the image itself has this loop"
+                )
+            if target.startswith("/"):
+                done = ""
+            pending.extend(part for part in reversed(target.split("/")) if part)
+        return done or "/"
+
+    def _symlink_text(self, gid: int) -> str | None:
+        if gid < 0:
+            return None
+        gid = self.inode.get(gid, gid)
+        layer = bisect_right(self.bases, gid) - 1
+        row = gid - self.bases[layer]
+        index = self.indexes[layer]
+        return index.links[row] if index.types[row] == _SYMLINK else None
+
+    def resolve_parent(self, path: ImagePath) -> ImagePath:
+        """Canonical directory, last component as it is (``/lib/x`` → ``/usr/lib/x``); never raises."""
+        parent, _, name = path.rpartition("/")
+        resolved = self._resolved_dirs.get(parent)
+        if resolved is None:
+            try:
+                resolved = self.resolve(parent) if parent else ""
+            except (PathNotFoundError, LinkLoopError):
+                resolved = parent
+            if resolved == "/":
+                resolved = ""
+            self._resolved_dirs[parent] = resolved
+        return f"{resolved}/{name}"
+
+    def follow(self, path: ImagePath) -> ImagePath | None:
+        """Like :meth:`resolve`, but None where that raises."""
+        gid = self.live.get(path)
+        if gid is not None and gid >= 0 and self._symlink_text(gid) is None:
+            return path
+        try:
+            return self.resolve(path)
+        except (PathNotFoundError, LinkLoopError):
+            return None
+
+    def is_file(self, path: ImagePath) -> bool:
+        """True where the path leads to a regular file, links followed."""
+        target = self.follow(path)
+        return target is not None and self.type_of(target) == _FILE
+
+    def is_dir(self, path: ImagePath) -> bool:
+        """True where the path leads to a directory, links followed."""
+        target = self.follow(path)
+        return target is not None and (target == "/" or target in self.children)
+
+    # -- looking around ------------------------------------------------------------------------------------
+
+    def listdir(self, path: ImagePath) -> list[str]:
+        """Sorted names in a directory, links followed; empty where it is not one."""
+        target = self.follow(path)
+        if target is None:
+            return []
+        return sorted(self.children.get("" if target == "/" else target, ()))
+
+    def walk(self, root: ImagePath = "/") -> Iterator[ImagePath]:
+        """Every live path below ``root``, depth first, names in order; ``root`` itself not included."""
+        start = "" if root == "/" else root
+        stack = [iter(sorted(self.children.get(start, ())))]
+        where = [start]
+        while stack:
+            name = next(stack[-1], None)
+            if name is None:
+                stack.pop()
+                where.pop()
+                continue
+            path = f"{where[-1]}/{name}"
+            yield path
+            if path in self.children:
+                stack.append(iter(sorted(self.children[path])))
+                where.append(path)
+
+    def walk_files(self, root: ImagePath = "/") -> Iterator[ImagePath]:
+        """Every live path below ``root`` that is not a directory, in the order of :meth:`walk`."""
+        return (path for path in self.walk(root) if path not in self.children)
+
+    def named(self, name: str) -> list[ImagePath]:
+        """Sorted live paths, directories excluded, whose last component is ``name``."""
+        suffix = "/" + name
+        if self._by_name is None:
+            wanted: dict[str, list[ImagePath]] = {}
+            for directory, names in self.children.items():
+                for child in names:
+                    wanted.setdefault(child, []).append(directory)
+            self._by_name = wanted
+        children = self.children
+        return sorted(
+            directory + suffix
+            for directory in self._by_name.get(name, ())
+            if directory + suffix not in children
+        )
+
+    def directories_named(self, name: str) -> list[ImagePath]:
+        """Sorted live directories whose last component is ``name``."""
+        suffix = "/" + name
+        return sorted(directory for directory in self.children if directory.endswith(suffix))
+
+    def glob(self, pattern: str) -> list[ImagePath]:
+        """Sorted live paths that match: ``*``, ``?``, ``[…]`` within a component, ``**`` any number of them."""
+        parts = [part for part in pattern.split("/") if part]
+        found = self._glob("", parts)
+        return sorted(set(found))
+
+    def _glob(self, directory: str, parts: Sequence[str]) -> Iterable[ImagePath]:
+        if not parts:
+            if directory:
+                yield directory
+            return
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            yield from self._glob(directory, rest)
+            for name in self.children.get(directory, ()):
+                path = f"{directory}/{name}"
+                if path in self.children:
+                    yield from self._glob(path, parts)
+                elif not rest:
+                    yield path
+            return
+        real = directory
+        if directory not in self.children:
+            target = self.follow(directory)
+            if target is None:
+                return
+            real = "" if target == "/" else target
+        names = self.children.get(real, {})
+        if not any(mark in part for mark in "*?["):
+            if part in names:
+                yield from self._glob(f"{directory}/{part}", rest)
+            return
+        match = re.compile(fnmatch.translate(part), re.DOTALL).match
+        for name in names:
+            if match(name) and (part.startswith(".") or not name.startswith(".")):
+                yield from self._glob(f"{directory}/{name}", rest)
+
+    # -- contents ------------------------------------------------------------------------------------------
+
+    def size(self, path: ImagePath) -> int:
+        """Payload bytes of the regular file that a path leads to, links followed; 0 for all else."""
+        target = self.follow(path)
+        gid = self.payload_gid(target) if target is not None else None
+        return 0 if gid is None else self._size(gid)
+
+    def read(self, path: ImagePath, limit: int | None = None) -> bytes:
+        """The content of a regular file, links followed; at most ``limit`` bytes of it.
+
+        Raises:
+            PathNotFoundError: it does not exist or is not a regular file.
+            LinkLoopError: its links lead in a circle.
+            InvalidImageError: larger than 256 MiB and no limit given.
+        """
+        gid = self.live.get(path)
+        if gid is None or gid < 0 or self._symlink_text(gid) is not None:
+            path = self.resolve(path)
+        gid = self.payload_gid(path)
+        if gid is None or self.type_of(path) != _FILE:
+            raise PathNotFoundError(f"not a regular file in the image: {path}", "read a file")
+        return self.read_gid(gid, limit)
+
+    def read_gid(self, gid: int, limit: int | None = None) -> bytes:
+        """The payload of the regular file with this gid."""
+        layer, row = self.locate(gid)
+        index = self.indexes[layer]
+        size = index.sizes[row]
+        if limit is None and size > MAX_READ:
+            raise InvalidImageError(
+                f"{index.paths[row]} has {size} bytes: too many to read at once", "read it with a limit"
+            )
+        want = size if limit is None else min(size, limit)
+        if want <= 0:
+            return b""
+        held = index.contents.get(row)
+        if held is not None and len(held) >= want:
+            return held[:want]
+        content = self.layers[layer]
+        pieces = index.sparse.get(row)
+        if pieces is None:
+            return content.pread(index.offsets[row], want)
+        data = bytearray(want)
+        source = index.offsets[row]
+        for offset, length in pieces:
+            if offset < want:
+                piece = content.pread(source, min(length, want - offset))
+                data[offset : offset + len(piece)] = piece
+            source += length
+        return bytes(data)
+
+    def read_text(self, path: ImagePath, limit: int | None = 16 << 20) -> str:
+        """A file as text: UTF-8, a byte-order mark taken off, what is not UTF-8 as U+FFFD."""
+        data = self.read(path, limit)
+        return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+
+    def chunks(self, gid: int, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+        """The payload of the regular file with this gid, in pieces of at most ``chunk_size`` bytes."""
+        layer, row = self.locate(gid)
+        index, content = self.indexes[layer], self.layers[layer]
+        size = index.sizes[row]
+        pieces = index.sparse.get(row) or [(0, size)]
+        at, source = 0, index.offsets[row]
+        for offset, length in [*pieces, (size, 0)]:
+            while at < offset:
+                step = min(chunk_size, offset - at)
+                yield bytes(step)
+                at += step
+            end = source + length
+            while source < end:
+                data = content.pread(source, min(chunk_size, end - source))
+                if not data:
+                    raise InvalidImageError(f"{index.paths[row]} ends early", "export the image again")
+                yield data
+                source += len(data)
+            at = offset + length
+
+    def digest(self, gid: int) -> bytes:
+        """SHA-256 of the payload of the regular file with this gid; computed once."""
+        layer, row = self.locate(gid)
+        known = self.indexes[layer].digests.get(row) or self._digests.get(gid)
+        if known is None:
+            index = self.indexes[layer]
+            size = index.sizes[row]
+            if size <= 1 << 20 and row not in index.sparse:
+                known = hashlib.sha256(self.layers[layer].pread(index.offsets[row], size)).digest()
+            else:
+                hasher = hashlib.sha256()
+                for chunk in self.chunks(gid):
+                    hasher.update(chunk)
+                known = hasher.digest()
+            self._digests[gid] = known
+        return known
+
+    def sizes_column(self) -> array[int]:
+        """Payload size of every gid, all layers one after another."""
+        column = array("q")
+        for index in self.indexes:
+            column.extend(index.sizes)
+        return column
+
+
+def _missing(path: str) -> PathNotFoundError:
+    return PathNotFoundError(f"no such path in the image: {path}", "list what is there with `layerlens ls`")
+
+
+def _join_normal(path: str) -> str:
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part and part != ".":
+            parts.append(part)
+    return "/" + "/".join(parts)
