@@ -48,7 +48,7 @@ class Ecosystem(Protocol):
     def packages(
         self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
     ) -> Iterable[Package]:
-        """The packages that are installed in the image, in a stable order; trouble goes to ``diagnostics``."""
+        """The packages installed in the image, in a stable order; trouble goes to ``diagnostics``."""
 
 
 _found: dict[tuple[str, ...], tuple[Ecosystem, ...]] = {}
@@ -71,10 +71,11 @@ def ecosystems() -> tuple[Ecosystem, ...]:
 def _from_folders(folders: Iterable[str]) -> Iterator[Ecosystem]:
     for folder in folders:
         try:
-            names = sorted(os.listdir(folder))
+            with os.scandir(folder) as listing:
+                names = [entry.name for entry in listing]
         except OSError:  # a zipped package has no folder to list
-            names = sorted(_zipped_names(folder))
-        for name in names:
+            names = list(_zipped_names(folder))
+        for name in sorted(names):
             stem, dot, suffix = name.partition(".")
             if suffix == "py" and dot and not stem.startswith("_"):
                 module = importlib.import_module(f"{__name__}.{stem}")
@@ -110,29 +111,29 @@ def _from_entry_points() -> Iterator[Ecosystem]:
 def _names_group(folder: str) -> bool:
     wanted = f"[{ENTRY_POINT_GROUP}]".encode()
     try:
-        names = os.listdir(folder or ".")
+        with os.scandir(folder or ".") as listing:
+            metadata = [entry.path for entry in listing if entry.name.endswith((".dist-info", ".egg-info"))]
     except OSError:
         return False
-    for name in names:
-        if name.endswith((".dist-info", ".egg-info")):
-            try:
-                with open(os.path.join(folder, name, "entry_points.txt"), "rb") as stream:  # noqa: PTH118, PTH123
-                    if wanted in stream.read():
-                        return True
-            except OSError:
-                continue
+    for path in metadata:
+        try:
+            with open(f"{path}/entry_points.txt", "rb") as stream:  # noqa: PTH123 - pathlib costs as much again
+                if wanted in stream.read():
+                    return True
+        except OSError:
+            continue
     return False
 
 
 def bounded_read(
     fs: Filesystem, path: ImagePath, diagnostics: list[Diagnostic], limit: int = READ_LIMIT
 ) -> str | None:
-    """The text of a metadata file, at most ``limit`` bytes of it; None with a diagnostic where it cannot be read.
+    """The text of a metadata file, at most ``limit`` bytes; None with a diagnostic where it cannot be read.
 
     Bytes that are not UTF-8 become surrogate escapes, as in paths, so that owned paths still match.
     """
     try:
-        raw = fs.read(path, limit + 1)
+        raw: bytes = fs.read(path, limit + 1)
     except (LayerLensError, OSError) as error:
         diagnostics.append(Diagnostic("warning", "unreadable-metadata", f"cannot be read: {error}", path))
         return None

@@ -1,9 +1,12 @@
 """Debian's packages: ``/var/lib/dpkg`` and distroless' ``status.d``.
 
 The status file is in Debian control syntax (deb-control(5), Debian policy chapter 5); the files of a package
-are listed in ``info/<package>[:<architecture>].list`` (dpkg(1), "FILES"), in the names the package was built
-with: on a merged-usr system ``/bin/sh`` there is ``/usr/bin/sh`` in the image, so that parents are resolved
-through the image's own links. Distroless images have a stanza and ``.md5sums`` a package in ``status.d`` instead.
+are listed in ``info/<package>[:<architecture>].list`` (dpkg(1), "FILES"), by the names the package was built
+with: on a merged-usr system its ``/bin/sh`` is the image's ``/usr/bin/sh``, so that directories are resolved
+through the image's own links. Distroless images have, for each package, a stanza and ``.md5sums`` in
+``status.d`` instead.
+
+Nothing outside reads this database for us: python-debian is GPL, python-apt needs the host's libapt.
 """
 
 from __future__ import annotations
@@ -24,67 +27,309 @@ INFO = f"{ADMIN}/info"
 STATUS_D = f"{ADMIN}/status.d"
 DIVERSIONS = f"{ADMIN}/diversions"
 
-_FIELDS = re.compile(
-    r"^(Package|Status|Version|Architecture|Section|Depends|Pre-Depends): *(.*(?:\n[ \t].*)*)", re.MULTILINE
+CATEGORY_BY_NAME: dict[str, str] = {
+    # What a package is for where its name says so. In the names, "#" stands for a version (digits and dots);
+    # a final "*" for anything. Packages are those of Debian bookworm and trixie and of Ubuntu noble; what
+    # decides is the description that `apt-cache show NAME` prints. *-dev packages are left to their paths
+    # (headers, static libraries), but for those whose files only a compiler's own directory holds.
+    "compilers": """
+        gcc gcc-# gcc-#-* g++ g++-# g++-#-* cpp cpp-# cpp-#-* gfortran gfortran-# gfortran-#-* gobjc gobjc-#
+        gnat gnat-# gdc gdc-# gccgo gccgo-# libgcc-#-dev libgfortran-#-dev libobjc-#-dev
+        libcc#-# libisl# libmpc# libasan# liblsan# libtsan# libubsan# libhwasan# libitm#
+        binutils binutils-* libbinutils libctf# libctf-nobfd# libgprofng# libsframe#
+        clang clang-* clangd clangd-* lld lld-# lldb lldb-# llvm llvm-# llvm-#-* llvm-runtime flang flang-#
+        libclang# libclang#-# libclang-* libclang-cpp# liblld-* libpolly-*
+        build-essential make cmake cmake-data cmake-curses-gui ninja-build meson scons bazel* ccache distcc
+        autoconf autoconf-* automake automake-# autotools-dev autopoint libtool libtool-bin m4 libltdl-dev
+        pkg-config pkgconf pkgconf-bin bison flex byacc re#c gperf swig swig# nasm yasm patch patchutils quilt
+        dpkg-dev libdpkg-perl debhelper libdebhelper-perl dh-* fakeroot libfakeroot libalgorithm-diff-perl
+        libalgorithm-diff-xs-perl libalgorithm-merge-perl libfile-fcntllock-perl devscripts dwz intltool
+        intltool-debian gettext po-debconf chrpath patchelf equivs
+        gdb gdb-* gdbserver valgrind valgrind-* strace ltrace linux-perf linux-perf-# libdebuginfod#
+        libdebuginfod-common libbabeltrace# libsource-highlight-common libsource-highlight#v#
+        protobuf-compiler protobuf-compiler-grpc libprotoc# libprotoc#t# thrift-compiler
+        gobject-introspection gtk-doc-tools doxygen asciidoc xmlto universal-ctags exuberant-ctags cscope
+        cppcheck lcov gcovr
+        git git-* liberror-perl mercurial mercurial-common subversion libsvn# libserf-#-# bzr brz cvs
+        golang golang-* rustc rustc-# cargo cargo-# libstd-rust-* rust-* ghc ghc-* ocaml ocaml-* sbcl fpc
+        fpc-* mono-mcs mono-devel zig* openjdk-#-jdk openjdk-#-jdk-headless default-jdk default-jdk-headless
+        maven libmaven* gradle libgradle* ant ant-optional ivy sbt dotnet-sdk-# dotnet-targeting-pack-#
+        netstandard-targeting-pack-#-# aspnetcore-targeting-pack-#
+        npm yarnpkg node-gyp python#-pip python#-pip-whl python-pip-whl python#-setuptools
+        python#-setuptools-whl python#-wheel python#-wheel-whl python#-venv python#-virtualenv virtualenv pipx
+        composer bundler ruby-bundler
+    """,
+    "runtime": """
+        python# python#-minimal libpython# libpython#t# libpython#-minimal libpython#-stdlib python#-tk
+        python#-gdbm python#-distutils python#-lib#to# pypy# pypy#-lib
+        perl perl-base perl-modules-# libperl# libperl#t# nodejs nodejs-* libnode#
+        ruby ruby# libruby libruby# libruby#t# rubygems-integration ruby-rubygems
+        php php# php-cli php#-cli php-fpm php#-fpm php-common php#-common php#-opcache php#-readline
+        openjdk-#-jre openjdk-#-jre-headless default-jre default-jre-headless ca-certificates-java java-common
+        libatk-wrapper-java libatk-wrapper-java-jni lua# liblua#-# guile-# guile-#-libs tcl tcl# libtcl#
+        mono-runtime mono-runtime-* erlang-base dotnet-runtime-# aspnetcore-runtime-# dotnet-hostfxr-#
+        dotnet-host dotnet-host-# dotnet-runtime-deps-#
+    """,
+    "docs": "man-db manpages manpages-* info groff-base doc-base",
+    "locale": "locales locales-all libc-l#n gnupg-l#n language-pack-* iso-codes",
+    "os-base": "gcc-#-base",
+}
+
+CATEGORY_BY_SUFFIX: tuple[tuple[str, str], ...] = (
+    # Debian developer's reference, 6.7.9 "Best practices for debug packages"; 5.9 and 6.7 for the others.
+    ("-dbg", "debug"),
+    ("-dbgsym", "debug"),
+    ("-doc", "docs"),
+    ("-docs", "docs"),
+    ("-l10n", "locale"),
 )
 
-CATEGORY_BY_NAME: tuple[tuple[str, str], ...] = (
-    # Patterns of package names (full match) and what the package is for, first match wins. Names are those of
-    # Debian bookworm and trixie and of Ubuntu noble (`apt-cache show NAME` has the description that decides).
-    #
-    # Documentation and debug symbols by Debian policy's and developer's reference's own suffixes.
-    (r".*-dbg|.*-dbgsym", "debug"),
-    (r".*-doc|.*-docs|doc-base|manpages(-.*)?|info|man-db|groff-base", "docs"),
-    (r"locales(-all)?|language-pack-.*|libc-l10n|.*-l10n|iso-codes", "locale"),
-    # GCC, its parts, and libraries that nothing but a compiler uses (sanitizers, cc1's arithmetic).
-    (r"(gcc|g\+\+|cpp|gfortran|gobjc|gobjc\+\+|gnat|gdc|gccgo|gm2)(-\d+.*|-[a-z0-9]+-linux-gnu.*)?", "compilers"),
-    (r"gcc-\d+-base", "os-base"),
-    (r"libgcc-\d+-dev|libgfortran-\d+-dev|libobjc-\d+-dev|libcc1-\d+|libisl\d+|libmpc\d+", "compilers"),
-    (r"lib(a|l|t|hwa|ub)san\d+|libitm1", "compilers"),
-    # binutils and its libraries.
-    (r"binutils.*|libbinutils|libctf.*|libgprofng\d+|libsframe\d+", "compilers"),
-    # LLVM. libllvm itself is left by path: Mesa's drivers run on it.
-    (r"(clang|clangd|clang-tidy|clang-format|clang-tools|lld|lldb|llvm|llvm-runtime|flang)(-\d+.*)?", "compilers"),
-    (r"llvm(-\d+)?-(dev|tools|linker-tools|runtime)|libclang.*|liblld.*|libclang-rt-.*|libpolly-.*", "compilers"),
-    # Build tools: what a Makefile or a configure script calls (section devel).
-    (r"build-essential|make|cmake(-data|-curses-gui)?|ninja-build|meson|scons|bazel.*|ccache|distcc", "compilers"),
-    (r"autoconf.*|automake.*|autotools-dev|autopoint|libtool(-bin)?|m4|libltdl-dev", "compilers"),
-    (r"pkg-config|pkgconf(-bin)?|bison|flex|byacc|re2c|gperf|swig.*|nasm|yasm|patch|patchutils|quilt", "compilers"),
-    (r"dpkg-dev|libdpkg-perl|debhelper.*|dh-.*|fakeroot|libfakeroot|libalgorithm-.*|libfile-fcntllock-perl", "compilers"),
-    (r"devscripts|dwz|intltool.*|gettext|autopoint|po-debconf|chrpath|patchelf|lsb-build-.*|equivs", "compilers"),
-    (r"gdb.*|valgrind.*|strace|ltrace|linux-perf.*|libdebuginfod.*|libbabeltrace\d+|libsource-highlight.*", "compilers"),
-    (r"protobuf-compiler.*|libprotoc\d+.*|thrift-compiler|googletest|libgtest-dev|libgmock-dev", "compilers"),
-    (r"gobject-introspection.*|gir1\.2-.*-dev|gtk-doc-tools|doxygen.*|asciidoc.*|xmlto|docbook.*", "compilers"),
-    (r"universal-ctags|exuberant-ctags|cscope|cppcheck|lcov|gcovr", "compilers"),
-    # Version control programs fetch sources; their libraries and data come with them.
-    (r"git|git-man|git-lfs|liberror-perl|mercurial(-common)?|subversion|libsvn.*|libserf-.*|bzr|cvs|brz", "compilers"),
-    # Compilers and SDKs of other languages.
-    (r"golang.*|rustc.*|cargo.*|libstd-rust-.*|rust-.*|ghc.*|ocaml.*|sbcl|fpc.*|gnat-.*|mono-mcs|zig.*", "compilers"),
-    (r"(openjdk-\d+|default)-jdk(-headless)?|maven.*|libmaven.*|gradle.*|libgradle.*|ant(-optional)?|ivy|sbt", "compilers"),
-    (r"dotnet-sdk-.*|dotnet-targeting-pack-.*|netstandard-targeting-pack-.*|aspnetcore-targeting-pack-.*", "compilers"),
-    # Package managers of languages.
-    (r"npm|yarnpkg|node-gyp|python3?-pip(-whl)?|python3?-setuptools(-whl)?|python3?-wheel(-whl)?", "compilers"),
-    (r"python3?-venv|python3\.\d+-venv|python3?-virtualenv|virtualenv|pipx|poetry|composer|bundler|ruby-bundler", "compilers"),
-    (r"(lib)?python3(\.\d+)?-dev|python3-distutils|python3-lib2to3|2to3|ruby\d*(\.\d+)?-dev|php\d*(\.\d+)?-dev", "compilers"),
-    # Interpreters and their libraries, JREs (sections python, perl, ruby, php, java, web, interpreters).
-    (r"python[23](\.\d+)?(-minimal)?|libpython[23](\.\d+)?(-minimal|-stdlib)?|pypy3?(-lib)?", "runtime"),
-    (r"python3-(tk|gdbm)|libpython3-stdlib|python3-distutils|idle.*", "runtime"),
-    (r"perl|perl-base|perl-modules-.*|libperl5.*", "runtime"),
-    (r"nodejs|libnode\d+|nodejs-data", "runtime"),
-    (r"ruby|ruby\d+(\.\d+)?|libruby.*|rubygems-integration|ruby-rubygems", "runtime"),
-    (r"php\d*(\.\d+)?(-(cli|fpm|common|opcache|readline))?|libapache2-mod-php.*", "runtime"),
-    (r"(openjdk-\d+|default)-jre(-headless)?|ca-certificates-java|java-common|libatk-wrapper-java.*", "runtime"),
-    (r"lua5\.\d|liblua5\.\d.*|guile-\d.*|tcl\d*(\.\d+)?|libtcl.*|mono-runtime.*|erlang-base|libmono.*", "runtime"),
-    (r"dotnet-runtime-.*|aspnetcore-runtime-.*|dotnet-hostfxr-.*|dotnet-host(-.*)?|dotnet-runtime-deps-.*", "runtime"),
-)
-"""What a package is for where its name says so; None (by path) for all others."""
-
-_CATEGORY = tuple((re.compile(pattern), category) for pattern, category in CATEGORY_BY_NAME)
-_PREFILTER = re.compile("|".join(f"(?:{pattern})" for pattern, _ in CATEGORY_BY_NAME))
+_VERSION = re.compile(r"\d+(?:\.\d+)*")
+_EXACT: dict[str, str] = {}
+_PREFIXES: list[tuple[str, str]] = []
+for _category, _names in CATEGORY_BY_NAME.items():
+    for _name in _names.split():
+        if _name.endswith("*"):
+            _PREFIXES.append((_name[:-1], _category))
+        else:
+            _EXACT[_name] = _category
+_ANY_PREFIX = tuple(prefix for prefix, _ in _PREFIXES)
 
 
 def category_of(name: str) -> str | None:
-    """The category that the name of a Debian package decides, or None."""
-    if _PREFILTER.fullmatch(name) is None:
-        return None
-    return next((category for pattern, category in _CATEGORY if pattern.fullmatch(name)), None)
+    """The category that the name of a Debian package decides; None where its paths do."""
+    plain = _VERSION.sub("#", name)
+    found = _EXACT.get(plain)
+    if found is not None:
+        return found
+    for suffix, category in CATEGORY_BY_SUFFIX:
+        if name.endswith(suffix):
+            return category
+    if plain.startswith(_ANY_PREFIX) and not name.endswith("-dev"):
+        return next(category for prefix, category in _PREFIXES if plain.startswith(prefix))
+    return None
+
+
+class Dpkg:
+    """Packages that dpkg installed."""
+
+    name = "dpkg"
+
+    def wants(self, path: ImagePath) -> bool:
+        """The database files that say which package owns what."""
+        return path.startswith("/var/lib/dpkg/") and (
+            path.endswith(".list")
+            or path in (STATUS, DIVERSIONS)
+            or path.startswith("/var/lib/dpkg/status.d/")
+        )
+
+    def packages(
+        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
+    ) -> Iterable[Package]:
+        """Installed packages in the order of the status file, then those of ``status.d`` by file name."""
+        resolver = _Resolver(fs)
+        found = [
+            *self._from_status(fs, diagnostics, resolver),
+            *self._from_status_d(fs, diagnostics, resolver),
+        ]
+        return _with_bytecode(fs, found) if found else found
+
+    def _from_status(
+        self, fs: Filesystem, diagnostics: list[Diagnostic], resolver: _Resolver
+    ) -> Iterator[Package]:
+        if not fs.exists(STATUS):
+            return
+        text = bounded_read(fs, STATUS, diagnostics)
+        if text is None:
+            return
+        lists = set(fs.listdir(INFO))
+        diversions = _diversions(fs, diagnostics)
+        without_list: list[str] = []
+        for stanza in text.split("\n\n"):
+            name = _field(stanza, "Package")
+            status = _field(stanza, "Status").split()
+            # dpkg(1): "config-files" and "not-installed" packages have no files but configuration.
+            if not name or len(status) != 3 or status[2] in ("config-files", "not-installed"):
+                continue
+            file = f"{name}:{_field(stanza, 'Architecture')}.list"
+            if file not in lists:
+                file = f"{name}.list"
+            paths: tuple[ImagePath, ...] = ()
+            location = STATUS
+            if file in lists:
+                location = f"{INFO}/{file}"
+                listing = bounded_read(fs, location, diagnostics)
+                if listing is not None:
+                    own = listing.split("\n")
+                    if diversions:
+                        own = [_diverted(path, name, diversions) for path in own]
+                    paths = resolver.leaves(own)
+            else:
+                without_list.append(name)
+            yield _package(stanza, name, location, paths)
+        if without_list:
+            some = ", ".join(without_list[:5]) + (" …" if len(without_list) > 5 else "")
+            diagnostics.append(
+                Diagnostic(
+                    "warning",
+                    "missing-file-list",
+                    f"{len(without_list)} installed packages have no list of files ({some}): "
+                    "their files count as unowned",
+                    INFO,
+                )
+            )
+
+    def _from_status_d(
+        self, fs: Filesystem, diagnostics: list[Diagnostic], resolver: _Resolver
+    ) -> Iterator[Package]:
+        for file in fs.listdir(STATUS_D):
+            if file.endswith(".md5sums"):
+                continue
+            location = f"{STATUS_D}/{file}"
+            text = bounded_read(fs, location, diagnostics) if fs.is_file(location) else None
+            if text is None:
+                continue
+            stanza = text.split("\n\n")[0]
+            name = _field(stanza, "Package")
+            if not name:
+                diagnostics.append(
+                    Diagnostic("warning", "broken-metadata", "is not a Debian control stanza", location)
+                )
+                continue
+            paths: tuple[ImagePath, ...] = ()
+            sums = f"{location}.md5sums"
+            if fs.exists(sums):
+                listing = bounded_read(fs, sums, diagnostics) or ""
+                # deb-md5sums(5): 32 hex digits, two spaces, the path without its leading slash.
+                paths = resolver.leaves(
+                    "/" + line[34:].removeprefix("./") for line in listing.split("\n") if len(line) > 34
+                )
+            yield _package(stanza, name, location, paths)
+
+
+class _Resolver:
+    """Turns listed paths into the image's own, one look-up per directory."""
+
+    def __init__(self, fs: Filesystem) -> None:
+        self._fs = fs
+        self._real: dict[str, str | None] = {"": None}
+        """By directory as listed: its canonical path, or None where they are the same."""
+
+    def leaves(self, listed: Iterable[str]) -> tuple[ImagePath, ...]:
+        """The listed paths without the directories that others lie in, resolved up to the last component."""
+        real = self._real
+        parents: dict[str, list[str]] = {}
+        for path in listed:
+            head, slash, tail = path.rpartition("/")
+            if not slash or not tail or tail == ".":
+                continue
+            if head in parents:
+                parents[head].append(path)
+            else:
+                parents[head] = [path]
+        out: list[str] = []
+        for head, paths in parents.items():
+            if head not in real:
+                resolved = self._fs.resolve_parent(f"{head}/x")[:-2]
+                real[head] = None if resolved == head else resolved
+            base = real[head]
+            if base is None:
+                out += [path for path in paths if path not in parents]
+            else:
+                out += [base + path[len(head) :] for path in paths if path not in parents]
+        return tuple(out)
+
+
+def _field(stanza: str, name: str) -> str:
+    """The value of a field of a control stanza, folded lines joined; empty where it is not there."""
+    if stanza.startswith(f"{name}:"):
+        start = len(name) + 1
+    else:
+        start = stanza.find(f"\n{name}:") + len(name) + 2
+        if start == len(name) + 1:
+            return ""
+    end = stanza.find("\n", start)
+    while end >= 0 and stanza[end + 1 : end + 2] in (" ", "\t"):
+        end = stanza.find("\n", end + 1)
+    value = stanza[start:] if end < 0 else stanza[start:end]
+    return value.strip() if "\n" not in value else " ".join(value.split())
+
+
+def _package(stanza: str, name: str, location: ImagePath, paths: tuple[ImagePath, ...]) -> Package:
+    requires = [
+        relation.strip()
+        for value in (_field(stanza, "Pre-Depends"), _field(stanza, "Depends"))
+        for relation in value.split(",")
+        if relation.strip()
+    ]
+    return Package(
+        ecosystem="dpkg",
+        name=name,
+        version=_field(stanza, "Version"),
+        location=location,
+        paths=paths,
+        category=category_of(name),
+        is_os=True,
+        requires=tuple(requires),
+    )
+
+
+def _diversions(fs: Filesystem, diagnostics: list[Diagnostic]) -> dict[str, tuple[str, str]]:
+    """By diverted path: where it went, and the package (":" for the administrator) that may keep the name.
+
+    Three lines a diversion: from, to, package (dpkg-divert(1)).
+    """
+    if not fs.exists(DIVERSIONS):
+        return {}
+    lines = (bounded_read(fs, DIVERSIONS, diagnostics) or "").split("\n")
+    return {lines[at]: (lines[at + 1], lines[at + 2]) for at in range(0, len(lines) - 2, 3)}
+
+
+def _diverted(path: str, package: str, diversions: dict[str, tuple[str, str]]) -> str:
+    found = diversions.get(path)
+    return path if found is None or found[1] == package else found[0]
+
+
+def _with_bytecode(fs: Filesystem, packages: list[Package]) -> list[Package]:
+    """The packages, each owning what py3compile made of its modules.
+
+    Debian's Python packages ship no bytecode: their postinst scripts write ``__pycache__/x.cpython-311.pyc``
+    (PEP 3147), and their prerm scripts remove it again (Debian Python policy, "Byte-Compilation").
+    """
+    owner: dict[str, int] = {}
+    for folder in fs.directories_named("__pycache__"):
+        if folder.startswith(("/usr/lib/", "/usr/share/")):
+            owner.setdefault(folder[: -len("/__pycache__")], -1)
+    if not owner:
+        return packages
+    sources: dict[str, int] = {}
+    for index, package in enumerate(packages):
+        for path in package.paths:
+            if path.endswith(".py") and path[: path.rindex("/")] in owner:
+                sources[path] = index
+    extra: dict[int, list[str]] = {}
+    for parent in owner:
+        for name in fs.listdir(f"{parent}/__pycache__"):
+            found = sources.get(f"{parent}/{name.partition('.')[0]}.py")
+            if found is not None:
+                extra.setdefault(found, []).append(f"{parent}/__pycache__/{name}")
+    return [
+        _owning_more(package, extra[index]) if index in extra else package
+        for index, package in enumerate(packages)
+    ]
+
+
+def _owning_more(package: Package, paths: list[str]) -> Package:
+    return Package(
+        ecosystem=package.ecosystem,
+        name=package.name,
+        version=package.version,
+        location=package.location,
+        paths=package.paths + tuple(paths),
+        category=package.category,
+        is_os=True,
+        requires=package.requires,
+    )
+
+
+ecosystem = Dpkg()
