@@ -1,7 +1,8 @@
 """Which SOURCE string means what, and when two names mean the same image.
 
 What looks like a path is a path, ``-`` is standard input, anything else a name that an engine is asked for;
-``docker://``, ``podman://``, ``docker-archive:``, ``oci:`` and ``oci-archive:`` say it outright. The last three are written as in containers-transports(5), so that what skopeo was told works here.
+``docker://``, ``podman://``, ``docker-archive:``, ``oci:`` and ``oci-archive:`` say it outright. The last
+three are written as in containers-transports(5), so that what skopeo was told works here.
 Nothing in this module touches a disk or an engine.
 """
 

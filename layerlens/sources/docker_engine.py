@@ -1,0 +1,739 @@
+"""Images of a running engine: Docker, or Podman through its Docker-compatible socket.
+
+The engine is asked by name, tag, digest or ID (Docker Engine API, ``GET /images/{name}/json``), and what it
+exports (``GET /images/{name}/get``, the bytes of ``docker save``) streams into a spool that is then read like
+any archive. Only this module knows the docker SDK, and only when an engine is really there: importing it
+takes longer than most of what is asked. ``endpoints`` knows where engines are.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from layerlens.errors import (
+    EngineError,
+    ImageNotFoundError,
+    InvalidImageError,
+    LayerLensError,
+    PlatformError,
+    UsageError,
+)
+from layerlens.model import Diagnostic, DiffId, Platform
+from layerlens.sources import references
+from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
+from layerlens.sources.spool import spool
+
+if TYPE_CHECKING:
+    from layerlens.sources import Progress, Source, SourceLayer
+
+_CONNECT_TIMEOUT_S = 20
+_ANSWER_TIMEOUT_S = 60
+_LISTS_MANIFESTS = (1, 48)
+"""API version from which inspect lists an image's platforms and an export takes one (API history, v1.48)."""
+_TAIL_BYTES = 64 * 1024
+
+
+class EngineDeniedError(EngineError):
+    """There is an engine, but this user may not speak to it."""
+
+
+class EngineAbsentError(EngineError):
+    """There is no engine at that address."""
+
+
+# --- an engine that answers -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """What an engine says of an image (``GET /images/{name}/json``)."""
+
+    image_id: str
+    platform: Platform
+    diff_ids: tuple[DiffId, ...]
+    size_bytes: int
+    """The engine's own idea of its size: near that of the export, not equal to it."""
+    available: tuple[Platform, ...]
+    """The platforms that the engine holds under this name; ``platform`` alone in older engines."""
+    inspected: dict[str, Any] = field(repr=False)
+
+
+class Engine:
+    """A connection to an engine. Every failure of it comes out as a LayerLensError."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Connect. Raises EngineError where nobody answers, or nobody who speaks the engine's language."""
+        self.endpoint = endpoint
+        _look_at_socket(endpoint)
+        import docker
+        import docker.errors
+        import docker.tls
+
+        try:
+            self._client: Any = docker.APIClient(
+                base_url=endpoint.url,
+                version="auto",
+                timeout=_CONNECT_TIMEOUT_S,
+                tls=_tls(endpoint),
+                use_ssh_client=True,
+            )
+        except docker.errors.InvalidVersion as error:
+            raise EngineError(
+                f"{endpoint}: its API is too old ({error})",
+                "Use an engine of 2017 or later (API 1.24), or give an archive that `docker save` wrote.",
+            ) from error
+        except LayerLensError:
+            raise
+        except Exception as error:  # whatever sits at that address may answer anything
+            raise _unreachable(endpoint, error) from error
+        self._client.timeout = _ANSWER_TIMEOUT_S
+
+    @property
+    def api_version(self) -> tuple[int, ...]:
+        """The version of the API that is spoken."""
+        return tuple(int(part) for part in self._client.api_version.split(".") if part.isdigit())
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def find(self, name: str) -> EngineImage | None:
+        """The image that ``name`` (name, tag, digest, ID or the start of one) means; None if there is none.
+
+        podman calls what it built ``localhost/name``, and its Docker-compatible API does not look there for
+        a name without a registry as its command line does; so that is asked for as well.
+        """
+        names = [name]
+        if self.endpoint.engine == "podman" and references.has_no_registry(name):
+            names.append(f"localhost/{name}")
+        for candidate in names:
+            inspected = self._inspect(candidate)
+            if inspected is not None:
+                return self._understood(candidate, inspected)
+        return None
+
+    def tags(self) -> list[str]:
+        """The names of all images the engine has, sorted; empty where it will not say."""
+        try:
+            listed = self._client.images()
+            return sorted(
+                {
+                    str(tag)
+                    for image in listed
+                    for tag in image.get("RepoTags") or ()
+                    if "<none>" not in str(tag)
+                }
+            )
+        except Exception:  # only wanted for a hint
+            return []
+
+    def export(self, image: EngineImage, *, progress: Progress | None, what: str) -> BinaryIO:
+        """The image as ``docker save`` writes it, spooled: an unnamed file, open at its first byte.
+
+        Raises EngineError where the engine refuses or breaks off, SpoolError where the bytes find no room.
+        """
+        size = image.size_bytes
+
+        def forward(label: str, done: int, _expected: int | None) -> None:
+            if progress is not None:
+                progress(label, done, max(size, done) if size else None)
+
+        # The engine first gathers the layers, in silence: of ten gigabytes, for minutes.
+        self._client.timeout = (_ANSWER_TIMEOUT_S, None)
+        if progress is not None:
+            progress(what, 0, size or None)
+        done = 0
+        try:
+            stream = _Pieces(self._client.get_image(image.image_id))
+            try:
+                file = spool(cast("BinaryIO", stream), progress=forward, expected=size or None, what=what)
+            finally:
+                done = stream.position
+                stream.close()
+        except LayerLensError:
+            raise
+        except Exception as error:
+            raise self._failed(f"exporting the image broke off after {done:,} bytes", error) from error
+        finally:
+            self._client.timeout = _ANSWER_TIMEOUT_S
+        try:
+            _check_end(file, self.endpoint)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def history(self, image: EngineImage) -> list[dict[str, Any]]:
+        """The image's history as the engine renders it, newest first."""
+        try:
+            return list(self._client.history(image.image_id))
+        except Exception as error:
+            raise self._failed("asking for the image's history failed", error) from error
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        import docker.errors
+
+        try:
+            answer = self._client.inspect_image(name)
+        except docker.errors.NotFound:
+            return None
+        except Exception as error:
+            raise self._failed(f"asking for {name!r} failed", error) from error
+        if not isinstance(answer, dict) or not isinstance(answer.get("Id"), str):
+            raise EngineError(
+                f"{self.endpoint}: what it says of {name!r} is not the description of an image",
+                "Check that a container engine answers at that address.",
+            )
+        return answer
+
+    def _understood(self, name: str, inspected: dict[str, Any]) -> EngineImage:
+        rootfs = inspected.get("RootFS")
+        layers = rootfs.get("Layers") if isinstance(rootfs, dict) else None
+        platform = _platform_of(inspected, "Os", "Architecture", "Variant")
+        size = inspected.get("Size")
+        return EngineImage(
+            image_id=inspected["Id"],
+            platform=platform,
+            diff_ids=tuple(DiffId(str(layer)) for layer in layers or ()),
+            size_bytes=size if isinstance(size, int) and size > 0 else 0,
+            available=self._available(name) or (platform,),
+            inspected=inspected,
+        )
+
+    def _available(self, name: str) -> tuple[Platform, ...]:
+        """The platforms whose content is there, from an engine that keeps several under one name."""
+        if self.endpoint.engine != "docker" or self.api_version < _LISTS_MANIFESTS:
+            return ()
+        try:
+            response = self._client._get(self._client._url("/images/{0}/json", name), params={"manifests": 1})
+            manifests = self._client._result(response, json=True).get("Manifests") or ()
+            return tuple(
+                _platform_of(manifest["ImageData"]["Platform"], "os", "architecture", "variant")
+                for manifest in manifests
+                if manifest.get("Kind") == "image" and manifest.get("Available")
+            )
+        except Exception:  # an answer to a question that only newer engines understand
+            return ()
+
+    def _failed(self, what: str, error: Exception) -> EngineError:
+        """An engine's refusal, or the connection's end, in the words of the one that caused it."""
+        import docker.errors
+
+        if isinstance(error, docker.errors.APIError):
+            status = error.status_code or (error.response.status_code if error.response is not None else 0)
+            said = _one_line(str(error.explanation or error.response or error))
+            return EngineError(
+                f"{self.endpoint}: {what}: it answered HTTP {status}: {said}",
+                "Its log says more (`journalctl -u docker`, or `podman system service` run by hand).",
+            )
+        reason = (
+            "no answer in time"
+            if _timed_out(error)
+            else f"the connection ended ({_one_line(_deepest(error))})"
+        )
+        return EngineError(
+            f"{self.endpoint}: {what}: {reason}",
+            "Check that the engine still runs (`docker version`), then try again.",
+        )
+
+
+class _Pieces(io.RawIOBase):
+    """An iterator of byte strings as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+        self.position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view):
+            if not len(self._rest):
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece)
+            count = min(len(view) - done, len(self._rest))
+            view[done : done + count] = self._rest[:count]
+            self._rest = self._rest[count:]
+            done += count
+        self.position += done
+        return done
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None and not self.closed:
+            close()
+        super().close()
+
+
+def _check_end(file: BinaryIO, endpoint: Endpoint) -> None:
+    """Raise EngineError where the export ends in an error message instead of an archive's end.
+
+    Once the first byte is out, an engine can no longer answer with a status: moby appends the error as JSON
+    to what it has written so far, and the stream then ends as if all were well (api/server/router/image,
+    getImagesGet; pkg/streamformatter, FormatError).
+    """
+    size = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    start = tail.rfind(b'{"errorDetail"')
+    if start >= 0:
+        try:
+            said = json.loads(tail[start:])["errorDetail"]["message"]
+        except (ValueError, KeyError, TypeError):
+            return  # a file's content that looks like it; the archive's reader decides
+        raise EngineError(
+            f"{endpoint}: exporting the image broke off after {size:,} bytes: {_one_line(str(said))}",
+            "The image may be damaged in the engine's storage: `docker save` should fail in the same way.",
+        )
+    if not size:
+        raise EngineError(f"{endpoint}: the export of the image is empty", "Check what `docker save` says.")
+
+
+# --- connecting -----------------------------------------------------------------------------------------
+
+
+def _look_at_socket(endpoint: Endpoint) -> None:
+    """Say at once, and without loading the SDK, what would keep a Unix socket from answering."""
+    if endpoint.engine == "podman" and endpoint.url.startswith("ssh://"):
+        raise EngineError(
+            f"{endpoint}: podman over ssh is not supported",
+            "Forward its socket (ssh -L /tmp/podman.sock:…/podman.sock HOST), set CONTAINER_HOST to that.",
+        )
+    path = endpoint.socket_path
+    if path is None:
+        return
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _unreachable(endpoint, error) from error
+    if not stat.S_ISSOCK(mode):
+        raise EngineError(f"{endpoint}: {path} is not a socket", _start_hint(endpoint))
+
+
+def _tls(endpoint: Endpoint) -> Any:
+    """What the SDK wants to know of TLS: False without certificates."""
+    if endpoint.certificates is None:
+        return False
+    import docker.errors
+    import docker.tls
+
+    folder = endpoint.certificates
+    files = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
+    pair = (
+        (str(files["cert"]), str(files["key"])) if files["cert"].exists() and files["key"].exists() else None
+    )
+    ca = str(files["ca"]) if files["ca"].exists() else None
+    try:
+        return docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=endpoint.verify_tls)
+    except docker.errors.TLSParameterError as error:
+        raise EngineError(
+            f"{endpoint}: the TLS certificates in {folder} cannot be used: {_one_line(str(error))}",
+            "ca.pem, cert.pem and key.pem belong there; DOCKER_CERT_PATH names another folder.",
+        ) from error
+
+
+def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
+    """Why nobody answers at an address, in one line, and what to do about it."""
+    path = endpoint.socket_path
+    number = _error_number(error)
+    if endpoint.url.startswith("ssh://") and any("paramiko" in str(inner) for inner in _chain(error)):
+        return EngineError(
+            f"{endpoint}: the docker SDK speaks ssh only with paramiko installed",
+            "`pip install paramiko`, or forward the socket (ssh -L) and set DOCKER_HOST to that.",
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return EngineDeniedError(
+            f"{endpoint}: permission denied" + (f" on {path}" if path else ""), _permission_hint(endpoint)
+        )
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return EngineAbsentError(f"{endpoint}: not running, there is no such socket", _start_hint(endpoint))
+    if number == errno.ECONNREFUSED:
+        return EngineAbsentError(f"{endpoint}: not running, nobody listens there", _start_hint(endpoint))
+    if _timed_out(error):
+        return EngineError(
+            f"{endpoint}: no answer within {_CONNECT_TIMEOUT_S} seconds", _start_hint(endpoint)
+        )
+    return EngineError(f"{endpoint}: cannot be reached: {_one_line(_deepest(error))}", _start_hint(endpoint))
+
+
+def _start_hint(endpoint: Endpoint) -> str:
+    if endpoint.engine == "podman":
+        return (
+            "Start it with `systemctl --user start podman.socket`, or set CONTAINER_HOST to where it listens."
+        )
+    if endpoint.origin == "DOCKER_HOST":
+        return "Start the engine there, or correct or unset DOCKER_HOST."
+    if endpoint.origin:
+        return "Start the engine there, or choose another context with `docker context use`."
+    return "Start it (`systemctl start docker`, or Docker Desktop), or set DOCKER_HOST to where it listens."
+
+
+def _permission_hint(endpoint: Endpoint) -> str:
+    if endpoint.engine == "podman":
+        return "It is another user's: start your own podman with `systemctl --user start podman.socket`."
+    group = "docker"
+    try:
+        import grp
+
+        path = endpoint.socket_path
+        group = grp.getgrgid(path.stat().st_gid).gr_name if path is not None else group
+    except (ImportError, KeyError, OSError):
+        pass  # the usual name of the group will do
+    if group == "root":
+        return "Only root may use it: run with sudo."
+    return f"Join its group (`sudo usermod -aG {group} $USER`, then log in again), or run with sudo."
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it was raised from, wrapped in or given as argument, outermost first."""
+    seen: set[int] = set()
+    waiting: list[BaseException] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        waiting.extend(item for item in inner if isinstance(item, BaseException))
+
+
+def _error_number(error: BaseException) -> int | None:
+    """The system's error number at the bottom of what the layers of an HTTP client made of it."""
+    for inner in _chain(error):
+        if isinstance(inner, OSError) and inner.errno is not None:
+            return inner.errno
+    return None
+
+
+def _timed_out(error: BaseException) -> bool:
+    return any(
+        isinstance(inner, TimeoutError) or "timed out" in str(inner).lower() for inner in _chain(error)
+    )
+
+
+def _deepest(error: BaseException) -> str:
+    """What the innermost exception says, or its name where it says nothing."""
+    said = ""
+    for inner in _chain(error):
+        said = (inner.strerror if isinstance(inner, OSError) else None) or str(inner) or type(inner).__name__
+    return said
+
+
+def _one_line(text: str) -> str:
+    """An engine's words without line breaks and control characters, at most 300 of them."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return words if len(words) <= 300 else words[:299] + "…"
+
+
+# --- the source -----------------------------------------------------------------------------------------
+
+
+class EngineSource:
+    """An image of an engine. Its ID and diff IDs are known at once; config and layers need the export.
+
+    The export runs when ``config`` or ``layers`` is first asked for, so that a caller who knows the diff IDs
+    already needs none. Then this is the archive that was exported, under the engine's name for it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        image: EngineImage,
+        *,
+        reference: str,
+        name: str,
+        platform: Platform | None,
+        progress: Progress | None,
+        diagnostics: Sequence[Diagnostic] = (),
+    ) -> None:
+        self._engine = engine
+        self._image = image
+        self._reference = reference
+        self._name = name
+        self._platform = platform
+        self._progress = progress
+        self._diagnostics = list(diagnostics)
+        self._archive: Source | None = None
+        self._layerless: bytes | None = None
+
+    def __enter__(self) -> EngineSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def reference(self) -> str:
+        """The reference as it was written."""
+        return self._reference
+
+    @property
+    def image_id(self) -> str | None:
+        """The image's ID in the engine's own words."""
+        return self._image.image_id
+
+    @property
+    def diff_ids(self) -> tuple[DiffId, ...]:
+        """The diff IDs, base first, in the engine's word; asking for them exports nothing."""
+        return self._image.diff_ids
+
+    @property
+    def config(self) -> bytes:
+        """The config blob as exported; of an image without layers, which is never exported, as rendered."""
+        if not self._image.diff_ids:
+            if self._layerless is None:
+                self._layerless = self._rendered_config()
+            return self._layerless
+        return self._exported().config
+
+    @property
+    def layers(self) -> Sequence[SourceLayer]:
+        """The layers, base first."""
+        return self._exported().layers if self._image.diff_ids else ()
+
+    @property
+    def diff_ids_trusted(self) -> bool:
+        """True: an engine hashed its layers when it made or pulled them."""
+        return True
+
+    @property
+    def diagnostics(self) -> Sequence[Diagnostic]:
+        """What was odd on the way in."""
+        return [*self._diagnostics, *(self._archive.diagnostics if self._archive is not None else ())]
+
+    def close(self) -> None:
+        """Close the spool and the connection."""
+        if self._archive is not None:
+            self._archive.close()
+        self._engine.close()
+
+    def _exported(self) -> Source:
+        if self._archive is None:
+            from layerlens.sources import docker_archive
+
+            what = f"exporting {self._name} from {self._engine.endpoint.engine}"
+            file = self._engine.export(self._image, progress=self._progress, what=what)
+            try:
+                archive = docker_archive.open_archive(file, self._reference, None, self._platform)
+                self._compare(archive)
+            except BaseException:
+                file.close()
+                raise
+            self._archive = archive
+        return self._archive
+
+    def _compare(self, archive: Source) -> None:
+        """The export must be of the image that was asked for: its layers are the ones that were promised."""
+        exported = tuple(layer.diff_id for layer in archive.layers)
+        one_platform = len(self._image.available) == 1
+        if one_platform and exported != self._image.diff_ids:
+            raise InvalidImageError(
+                f"{self._engine.endpoint}: the export of {self._name!r} has {len(exported)} layers, and not "
+                f"the {len(self._image.diff_ids)} that the engine lists for it",
+                "Export it by hand (docker save -o app.tar …) and give ./app.tar.",
+            )
+
+    def _rendered_config(self) -> bytes:
+        """A config made of what the engine shows, since moby refuses to export an image without layers."""
+        self._diagnostics.append(
+            Diagnostic(
+                "info",
+                "config-from-engine",
+                "the image has no layers, so the engine cannot export it: the config is the engine's "
+                "rendering of it",
+            )
+        )
+        return _config_of(self._image, self._engine.history(self._image))
+
+
+def _config_of(image: EngineImage, history: Sequence[dict[str, Any]]) -> bytes:
+    """An image config (image-spec config.md) with what inspect and history say, for no layers."""
+    inspected = image.inspected
+    entries = []
+    for step in reversed(history):
+        created = step.get("Created")
+        entry = {"created_by": step.get("CreatedBy") or "", "empty_layer": True}
+        if isinstance(created, int):
+            entry["created"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if step.get("Comment"):
+            entry["comment"] = step["Comment"]
+        entries.append(entry)
+    config: dict[str, Any] = {
+        "created": inspected.get("Created"),
+        "author": inspected.get("Author"),
+        "architecture": image.platform.architecture,
+        "os": image.platform.os,
+        "variant": image.platform.variant,
+        "config": inspected.get("Config") or {},
+        "rootfs": {"type": "layers", "diff_ids": []},
+        "history": entries,
+    }
+    kept = {key: value for key, value in config.items() if value not in (None, "")}
+    return json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _platform_of(said: Mapping[str, Any], os_key: str, architecture_key: str, variant_key: str) -> Platform:
+    return Platform(
+        str(said.get(os_key) or "unknown"),
+        str(said.get(architecture_key) or "unknown"),
+        str(said[variant_key]) if said.get(variant_key) else None,
+    )
+
+
+def platform_fits(wanted: Platform, there: Platform) -> bool:
+    """True where an image for ``there`` is what ``wanted`` asks for; a variant counts only if it is named.
+
+    ``arm64`` is ``arm64/v8`` (containerd, platforms/database.go).
+    """
+
+    def variant(platform: Platform) -> str | None:
+        return platform.variant or ("v8" if platform.architecture == "arm64" else None)
+
+    return (
+        wanted.os == there.os
+        and wanted.architecture == there.architecture
+        and (wanted.variant is None or variant(wanted) == variant(there))
+    )
+
+
+# --- opening --------------------------------------------------------------------------------------------
+
+
+def open_engine(
+    name: str,
+    *,
+    reference: str | None = None,
+    engines: Sequence[EngineName] = ("docker", "podman"),
+    platform: Platform | None = None,
+    progress: Progress | None = None,
+) -> EngineSource:
+    """The image ``name`` (name, tag, digest, ID or the start of one) of the first of ``engines`` that has it.
+
+    ``reference`` is how the user wrote it, ``name`` itself by default. The source exports when asked for its
+    config or layers.
+
+    Raises ImageNotFoundError, listing what was tried and what is spelled alike; EngineError where no engine
+    answers; PlatformError where the image is there for other platforms only.
+    """
+    if not references.is_valid_name(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of an image",
+            _path_hint(name) or "Names are like myapp:latest, in lower case.",
+        )
+    failed: list[LayerLensError] = []
+    without: list[Endpoint] = []
+    listed: list[str] = []
+    asked: set[str] = set()
+    for which in engines:
+        try:
+            places = endpoints(which)
+        except EngineError as error:
+            failed.append(error)
+            continue
+        for place in places:
+            if place.url in asked:
+                continue  # DOCKER_HOST may name podman's socket
+            asked.add(place.url)
+            engine = None
+            try:
+                engine = Engine(place)
+                image = engine.find(name)
+                if image is not None:
+                    _check_platform(name, place, image, platform)
+                    source = EngineSource(
+                        engine,
+                        image,
+                        reference=reference or name,
+                        name=name,
+                        platform=platform,
+                        progress=progress,
+                        diagnostics=_passed_over(failed),
+                    )
+                    engine = None  # the source closes it
+                    return source
+                without.append(place)
+                listed += engine.tags()
+            except EngineError as error:
+                failed.append(error)
+            finally:
+                if engine is not None:
+                    engine.close()
+    raise _nobody_has(name, without, failed, listed)
+
+
+def _passed_over(failed: Sequence[LayerLensError]) -> list[Diagnostic]:
+    """What should be known of engines that came first and were there, but could not be asked."""
+    return [
+        Diagnostic("warning", "engine-passed-over", f"{error} {error.hint}")
+        for error in failed
+        if not isinstance(error, EngineAbsentError)
+    ]
+
+
+def _check_platform(name: str, place: Endpoint, image: EngineImage, wanted: Platform | None) -> None:
+    if wanted is None or any(platform_fits(wanted, there) for there in image.available):
+        return
+    there = ", ".join(sorted({str(platform) for platform in image.available}))
+    raise PlatformError(
+        f"{place} has {name!r} for {there} only, not for {wanted}",
+        f"Ask for --platform {image.available[0]}, or `{place.engine} pull --platform {wanted} {name}`.",
+    )
+
+
+def _nobody_has(
+    name: str, without: Sequence[Endpoint], failed: Sequence[LayerLensError], listed: Sequence[str]
+) -> LayerLensError:
+    """The error for an image that was found nowhere: what was tried, and what to do."""
+    reasons = "; ".join(str(error) for error in failed)
+    if not without:
+        denied = next((error for error in failed if isinstance(error, EngineDeniedError)), None)
+        advice = (denied or failed[0]).hint if failed else "Start an engine."
+        return EngineError(
+            f"no engine can be asked for {name!r}: {reasons}", _path_hint(name) or _archive_hint(name, advice)
+        )
+    message = f"no image {name!r} in {_or([str(place) for place in without])}"
+    if reasons:
+        message += f"; {reasons}"
+    path = _path_hint(name)
+    if path:
+        return ImageNotFoundError(message, path)
+    near = references.near_matches(name, listed)
+    if near:
+        return ImageNotFoundError(message, f"Did you mean {_or(near)}?")
+    engine = without[0].engine
+    return ImageNotFoundError(
+        message,
+        f"`{engine} images` lists what is there, `{engine} pull {name}` fetches it; a path starts with ./",
+    )
+
+
+def _or(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _archive_hint(name: str, advice: str) -> str:
+    return f"{advice.rstrip('.')}; or give an archive (`docker save -o app.tar {name}`) as ./app.tar."
+
+
+def _path_hint(name: str) -> str:
+    """The hint for a name that is a path, if there is something at it."""
+    try:
+        exists = os.path.lexists(name)
+    except (OSError, ValueError):
+        return ""
+    return f"There is a file or folder of that name: write ./{name} for it." if exists else ""
