@@ -378,7 +378,7 @@ class Filesystem:
             if path in ("", "/"):
                 return Entry("/", EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, 0)
             raise PathNotFoundError(
-                f"no such path in the image: {path}", "list what is there with `layerlens ls`"
+                f"no such path in the image: {path}", "List what is there with `layerlens ls`."
             )
         if gid < 0:
             return Entry(path, EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, -gid - 1)
@@ -424,7 +424,7 @@ class Filesystem:
             if path in ("", "/"):
                 return 0
             raise PathNotFoundError(
-                f"no such path in the image: {path}", "list what is there with `layerlens ls`"
+                f"no such path in the image: {path}", "List what is there with `layerlens ls`."
             )
         return -gid - 1 if gid < 0 else bisect_right(self.bases, gid) - 1
 
@@ -462,7 +462,7 @@ class Filesystem:
             gid = self.live.get(step)
             if gid is None:
                 raise PathNotFoundError(
-                    f"no such path in the image: {path}", "list what is there with `layerlens ls`"
+                    f"no such path in the image: {path}", "List what is there with `layerlens ls`."
                 )
             if step in self.children:
                 done = step
@@ -470,12 +470,12 @@ class Filesystem:
             target = self._symlink_text(gid)
             if target is None:
                 if pending:
-                    raise PathNotFoundError(f"not a directory in the image: {step}", "check the path")
+                    raise PathNotFoundError(f"not a directory in the image: {step}", "Check the path.")
                 return step
             links += 1
             if links > MAX_LINKS:
                 raise LinkLoopError(
-                    f"symbolic links lead in a circle: {path}", "the image itself has this loop"
+                    f"symbolic links lead in a circle: {path}", "The image itself has this loop."
                 )
             if target.startswith("/"):
                 done = ""
@@ -634,7 +634,7 @@ class Filesystem:
             path = self.resolve(path)
         gid = self.payload_gid(path)
         if gid is None or self.type_of(path) != _FILE:
-            raise PathNotFoundError(f"not a regular file in the image: {path}", "read a file")
+            raise PathNotFoundError(f"not a regular file in the image: {path}", "Read a file.")
         return self.read_gid(gid, limit)
 
     def read_gid(self, gid: int, limit: int | None = None) -> bytes:
@@ -644,7 +644,7 @@ class Filesystem:
         size = index.sizes[row]
         if limit is None and size > MAX_READ:
             raise InvalidImageError(
-                f"{index.paths[row]} has {size} bytes: too many to read at once", "read it with a limit"
+                f"{index.paths[row]} has {size} bytes: too many to read at once", "Read it with a limit."
             )
         want = size if limit is None else min(size, limit)
         if want <= 0:
@@ -686,7 +686,7 @@ class Filesystem:
             while source < end:
                 data = content.pread(source, min(chunk_size, end - source))
                 if not data:
-                    raise InvalidImageError(f"{index.paths[row]} ends early", "export the image again")
+                    raise InvalidImageError(f"{index.paths[row]} ends early", "Export the image again.")
                 yield data
                 source += len(data)
             at = offset + length
@@ -717,7 +717,7 @@ class Filesystem:
 
 
 def _missing(path: str) -> PathNotFoundError:
-    return PathNotFoundError(f"no such path in the image: {path}", "list what is there with `layerlens ls`")
+    return PathNotFoundError(f"no such path in the image: {path}", "List what is there with `layerlens ls`.")
 
 
 def _join_normal(path: str) -> str:

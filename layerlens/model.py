@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, NewType
 
+from layerlens.errors import UsageError
+
+_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
+"""Names that people write for Go's (GOARCH), as containerd's platforms package normalises them."""
+
 Digest = NewType("Digest", str)
 """Digest of a blob as it is stored: ``sha256:…`` (image-spec descriptor.md)."""
 
@@ -63,6 +68,27 @@ class Platform:
     os: str
     architecture: str
     variant: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """``linux/arm64/v8``; ``UsageError`` where it is not of that form."""
+        parts = text.strip().lower().split("/")
+        if len(parts) not in (2, 3) or not all(parts):
+            raise UsageError(
+                f"not a platform: {text!r}", "Write it as os/arch[/variant], as in linux/arm64/v8."
+            )
+        return cls(parts[0], _ARCHITECTURES.get(parts[1], parts[1]), parts[2] if len(parts) == 3 else None)
+
+    def matches(self, wanted: Platform, exact: bool = False) -> bool:
+        """True where an image for this platform is what ``wanted`` asks for.
+
+        Without ``exact``, a variant that only one side names does not matter (arm64 is arm64/v8).
+        """
+        if (self.os, self.architecture) != (wanted.os, wanted.architecture):
+            return False
+        if exact:
+            return self.variant == wanted.variant
+        return self.variant is None or wanted.variant is None or self.variant == wanted.variant
 
     def __str__(self) -> str:
         parts = [self.os, self.architecture] + ([self.variant] if self.variant else [])

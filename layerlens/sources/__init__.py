@@ -43,6 +43,8 @@ class SourceLayer:
     """A fresh stream of the blob as stored, from its first byte."""
     file_range: FileRange | None = None
     """Where the blob as stored lies in a seekable local file, if it does."""
+    streamed: bool = False
+    """True where that file is a spool of what passed by once: it is verified even if it is uncompressed."""
 
 
 class Source(Protocol):

@@ -142,7 +142,14 @@ def _from_stream(
 
     file = seekable_plain(stream, progress=progress, what=f"reading {name}", name=name)
     try:
-        return docker_archive.open_archive(file, reference.text, reference.selector, platform)
+        return docker_archive.open_archive(
+            file,
+            reference.text,
+            reference.selector,
+            platform,
+            kind=reference.kind,
+            streamed=file is not stream,
+        )
     except BaseException:
         file.close()
         raise
