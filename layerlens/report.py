@@ -6,7 +6,7 @@ that other tools are checked against: keys may be added, never renamed, and ever
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from layerlens.model import Diagnostic, ImagePath, Instruction, ShadowKind
 
 SCHEMA_VERSION = 1
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def display(path: str) -> str:
@@ -21,7 +22,10 @@ def display(path: str) -> str:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        return os.fsencode(path).decode("utf-8", "replace")
+        try:
+            return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        except UnicodeEncodeError:  # surrogates that PEP 383 did not make, as "\ud800" in a config's JSON
+            return _SURROGATES.sub("\ufffd", path)
     return path
 
 
