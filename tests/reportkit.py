@@ -66,7 +66,8 @@ def report(**changes: Any) -> Report:
             1,
             512_300_000,
             0,
-            "RUN apt-get update && apt-get install -y --no-install-recommends g++ gcc make python3 && rm -rf /var/lib/apt/lists/*",
+            "RUN apt-get update && apt-get install -y --no-install-recommends g++ gcc make python3 "
+            "&& rm -rf /var/lib/apt/lists/*",
         ),
         layer(2, 0, 0, "WORKDIR /app"),
         layer(3, 300_000, 1_000, "COPY package.json package-lock.json ./"),

@@ -11,29 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from layerlens.report import display
+
 ELLIPSIS = "…"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JSON_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-
-def valid(text: str) -> str:
-    """`text` without surrogates: undecodable bytes are read as UTF-8 once more, the rest becomes U+FFFD."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        try:
-            return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        except UnicodeEncodeError:  # surrogates that PEP 383 did not make, as "\ud800" in a config's JSON
-            return _SURROGATES.sub("\ufffd", text)
-    return text
 
 
 def terminal(text: str) -> str:
     """`text` on one line that moves no cursor, changes no colour and reads in the order it is stored."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _visible(c) for c in valid(text))
+    return "".join(c if c.isprintable() else _visible(c) for c in display(text))
 
 
 def _visible(character: str) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from layerlens.model import Diagnostic, Severity
-from layerlens.render import escape, units
-from layerlens.report import ImageSummary, PackageReport, Report
+from layerlens.render import units
+from layerlens.report import ImageSummary, PackageReport, Report, display
 
 BUILD_ONLY = (
     "compilers",
@@ -59,7 +59,7 @@ def by_ecosystem(packages: Sequence[PackageReport]) -> list[EcosystemSummary]:
 def command_line(image: ImageSummary) -> str:
     """ENTRYPOINT and CMD as one would type them; empty where the image says neither."""
     words = [*(image.entrypoint or ()), *(image.cmd or ())]
-    return shlex.join(escape.valid(word) for word in words)
+    return shlex.join(display(word) for word in words)
 
 
 def hidden_layers(layers: Sequence[int]) -> str:

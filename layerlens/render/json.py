@@ -14,7 +14,7 @@ from typing import Any
 
 from layerlens.model import Edge, Entry
 from layerlens.render import Explained, escape
-from layerlens.report import Report
+from layerlens.report import Report, display
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -43,13 +43,13 @@ def _object(mapping: Mapping[str, Any], indent: str) -> str:
 def ls_line(entry: Entry) -> str:
     """One entry as a JSON object on one line, without the newline."""
     path, target = entry.path, entry.link_target
-    shown = escape.valid(path)
+    shown = display(path)
     exact = "" if shown == path else f', "path_base64": "{_base64(path)}"'
     line = (
         f'{{"path": {encode_basestring(shown)}{exact}, "type": "{entry.type.label}", '
         f'"size_bytes": {entry.size_bytes}, "mode": "{entry.mode & 0o7777:04o}", '
         f'"uid": {entry.uid}, "gid": {entry.gid}, '
-        f'"link_target": {"null" if target is None else encode_basestring(escape.valid(target))}, '
+        f'"link_target": {"null" if target is None else encode_basestring(display(target))}, '
         f'"layer": {entry.layer}}}'
     )
     return escape.json(line)
@@ -62,7 +62,7 @@ def _base64(path: str) -> str:
 def why(explanation: Explained) -> str:
     """One path's explanation as a JSON document, with a newline at its end."""
     document = {
-        "path": escape.valid(explanation.path),
+        "path": display(explanation.path),
         "layer": explanation.layer,
         "instruction": explanation.instruction,
         "package": explanation.package,
@@ -81,8 +81,8 @@ def _edges(edges: Sequence[Edge] | None) -> list[dict[str, str]] | None:
         return None
     return [
         {
-            "from": escape.valid(edge.source),
-            "to": escape.valid(edge.target),
+            "from": display(edge.source),
+            "to": display(edge.target),
             "kind": edge.kind,
             "evidence": edge.evidence,
             "certainty": edge.certainty,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from layerlens.errors import LayerLensError, UsageError
 from layerlens.model import Instruction
 from layerlens.render import escape, highlights, units
-from layerlens.report import ImageSummary, LayerReport, Report
+from layerlens.report import ImageSummary, LayerReport, Report, display
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ padding:.6em .8em;overflow-x:auto}
 @media (prefers-color-scheme:dark){.layerlens{
 --ll-bg:var(--jp-layout-color0,var(--vscode-editor-background,#16191d));
 --ll-fg:var(--jp-content-font-color1,var(--vscode-editor-foreground,#d6dae0))}}
-.layerlens table{border-collapse:collapse;margin:.2em 0 .6em;width:auto;max-width:100%;table-layout:auto;color:inherit;
+.layerlens table{border-collapse:collapse;margin:.2em 0 .6em;width:auto;max-width:100%;color:inherit;
 font-size:inherit;border:0}
 .layerlens th,.layerlens td{padding:.1em 1.3em .1em 0;text-align:left;vertical-align:top;border:0;
 background:none;white-space:nowrap;color:inherit;max-width:none}
@@ -325,7 +325,7 @@ def _frame(columns: dict[str, tuple[Sequence[Any], str]]) -> pd.DataFrame:
 
 
 def _texts(values: Iterable[str | None]) -> list[str | None]:
-    return [None if value is None else escape.valid(value) for value in values]
+    return [None if value is None else display(value) for value in values]
 
 
 def _closed(values: Sequence[Any], order: Sequence[str]) -> Any:
@@ -363,8 +363,8 @@ def _files_frame(report: Report) -> pd.DataFrame:
     frame["ecosystem"] = _closed(_texts(values["ecosystem"]), ())
     seconds = pd.Series(values["mtime"], dtype="float64")
     bounds = pd.Timestamp.min.timestamp() + 1, pd.Timestamp.max.timestamp() - 1
-    nanoseconds = (seconds.where(seconds.between(*bounds)) * 1e6).round()
-    frame["mtime"] = pd.to_datetime(nanoseconds, unit="us", utc=True)
+    microseconds = (seconds.where(seconds.between(*bounds)) * 1e6).round()
+    frame["mtime"] = pd.to_datetime(microseconds, unit="us", utc=True).astype("datetime64[ns, UTC]")
     return frame[list(FILE_COLUMNS)]
 
 
@@ -373,8 +373,8 @@ def _layers_frame(report: Report) -> pd.DataFrame:
     frame = _frame(
         {
             "index": ([layer.index for layer in layers], "int64"),
-            "diff_id": ([layer.diff_id for layer in layers], "object"),
-            "digest": ([layer.digest for layer in layers], "object"),
+            "diff_id": (_texts(layer.diff_id for layer in layers), "object"),
+            "digest": (_texts(layer.digest for layer in layers), "object"),
             "size_bytes": ([layer.size_bytes for layer in layers], "int64"),
             "compressed_bytes": ([layer.compressed_bytes for layer in layers], "Int64"),
             "shadowed_bytes": ([layer.shadowed_bytes for layer in layers], "int64"),

@@ -1,0 +1,43 @@
+"""Start: ``layerlens``, ``python -m layerlens`` and ``docker-layerlens`` for the engine's client."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """The command `layerlens`."""
+    _start(as_plugin=False)
+
+
+def docker_plugin() -> NoReturn:
+    """The command `docker-layerlens`, which the docker client runs for ``docker layerlens …``."""
+    from layerlens import plugin
+
+    if sys.argv[1:2] == [plugin.METADATA_COMMAND]:
+        sys.stdout.write(plugin.metadata() + "\n")
+        sys.exit(0)
+    _start(as_plugin=True)
+
+
+def _start(as_plugin: bool) -> NoReturn:
+    # One command, then the process ends: looking for cycles among the entries would only cost time.
+    gc.disable()
+    try:
+        from layerlens import cli
+
+        cli.stop_cleanly_when_terminated()
+        status = cli.run_as_plugin(sys.argv[1:]) if as_plugin else cli.run(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
+    if status:
+        sys.exit(status)
+    # Nothing is open any more; taking a hundred thousand objects apart one by one is left to the kernel.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,495 @@
+"""The command line: parse, call, render, and map errors to exit statuses; nothing is decided here.
+
+Exit status: 0 done, 2 the input or the usage was bad, 130 interrupted; a reader that closes the pipe early
+(``| head``) has got what it wanted, which is 0. Errors are two lines on stderr, what happened and what to do;
+progress is on stderr, only on a terminal; stdout carries the report and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from layerlens import __version__
+from layerlens.errors import LayerLensError, UsageError
+from layerlens.render import escape
+
+if TYPE_CHECKING:
+    from layerlens.api import Image
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+LINES_AT_ONCE = 2048
+"""Lines of `ls` that are written in one go."""
+
+app = typer.Typer(
+    name="layerlens",
+    help="Say where every byte of a container image comes from.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+plugin_app = typer.Typer(
+    name="plugin",
+    help="Make `docker layerlens` work, or stop it.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+app.add_typer(plugin_app)
+
+_debug = False
+
+
+class ReportFormat(StrEnum):
+    """Forms of a report."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+
+
+class RowFormat(StrEnum):
+    """Forms of the smaller answers."""
+
+    table = "table"
+    json = "json"
+
+
+class OutputClosedError(Exception):
+    """Whoever read stdout has left."""
+
+
+def _set_debug(value: bool) -> None:
+    global _debug
+    _debug = _debug or value
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        write(f"layerlens {__version__}\n")
+        raise typer.Exit
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="An image of the engine (myapp:latest), an archive or OCI folder (./app.tar), or - for stdin.",
+    ),
+]
+PlatformOption = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        show_default=False,
+        help="Which image of a multi-platform one; this machine's by default.",
+    ),
+]
+RowFormatOption = Annotated[RowFormat, typer.Option("--format", help="How to print it.")]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", callback=_set_debug, help="Show a traceback with an error.")
+]
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    pass
+
+
+@app.command()
+def inspect(
+    source: Source,
+    platform: PlatformOption = None,
+    no_recommend: Annotated[
+        bool, typer.Option("--no-recommend", help="Report what is there, recommend nothing.")
+    ] = False,
+    verify_digests: Annotated[
+        bool, typer.Option("--verify-digests", help="Hash every layer, also where reading needs no hash.")
+    ] = False,
+    format: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = ReportFormat.table,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", show_default=False, help="Write it to FILE instead."),
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Report where an image's bytes are.
+
+    By layer and instruction, category, package and path; and which of them are stored but never seen.
+    """
+    refuse_directory(output)
+    with opened(source, platform, verify_digests=verify_digests) as image:
+        report = image.inspect(recommend=not no_recommend)
+        if format is ReportFormat.json:
+            from layerlens.render import json
+
+            text = json.dumps(report)
+        elif format is ReportFormat.markdown:
+            from layerlens.render import markdown
+
+            text = markdown.report(report)
+        else:
+            from layerlens.render import terminal
+
+            to_stdout = output is None or str(output) == "-"
+            text = terminal.report(
+                report, terminal_width() if to_stdout else 80, to_stdout and wants_colour()
+            )
+    deliver(text, output, as_utf8=format is not ReportFormat.table)
+
+
+@app.command()
+def ls(
+    source: Source,
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", show_default=False, help="List what is below it; / by default.")
+    ] = "/",
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            metavar="N",
+            min=0,
+            show_default=False,
+            help="List layer N's own entries, whiteouts too, instead of what a container sees.",
+        ),
+    ] = None,
+    platform: PlatformOption = None,
+    format: RowFormatOption = RowFormat.table,
+    debug: DebugOption = False,
+) -> None:
+    """List an image's files and the layer each comes from."""
+    with opened(source, platform) as image:
+        entries = image.ls(image_path(path), layer=layer)
+        if format is RowFormat.json:
+            from layerlens.render import json
+
+            write_lines(map(json.ls_line, entries), as_utf8=True)
+        else:
+            from layerlens.render import terminal
+
+            write_lines(terminal.ls(entries))
+
+
+@app.command()
+def why(
+    source: Source,
+    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False, help="A path inside the image.")],
+    platform: PlatformOption = None,
+    format: RowFormatOption = RowFormat.table,
+    debug: DebugOption = False,
+) -> None:
+    """Say what brought a path into the image.
+
+    Its layer, the instruction that made the layer, the package that owns it and what it is for.
+    """
+    with opened(source, platform) as image:
+        explanation = image.why(image_path(path))
+        if format is RowFormat.json:
+            from layerlens.render import json
+
+            text = json.why(explanation)
+        else:
+            from layerlens.render import terminal
+
+            text = terminal.why(explanation, terminal_width(), wants_colour())
+    write(text, as_utf8=format is RowFormat.json)
+
+
+@plugin_app.command("install")
+def plugin_install(debug: DebugOption = False) -> None:
+    """Link layerlens into the docker client's plugin folder."""
+    from layerlens import plugin
+
+    link, target = plugin.install()
+    write(f"{escape.terminal(str(link))} → {escape.terminal(str(target))}\n")
+
+
+@plugin_app.command("remove")
+def plugin_remove(debug: DebugOption = False) -> None:
+    """Take the link away again."""
+    from layerlens import plugin
+
+    removed = plugin.remove()
+    if removed is None:
+        write(f"nothing to remove: there is no {escape.terminal(str(plugin.link_path()))}\n")
+    else:
+        write(f"removed {escape.terminal(str(removed))}\n")
+
+
+# What the commands share
+
+
+@contextmanager
+def opened(source: str, platform: str | None, *, verify_digests: bool = False) -> Iterator[Image]:
+    """The image that SOURCE names, closed again afterwards, with progress while it is read."""
+    from layerlens.api import open_image
+
+    progress = ProgressLine() if sys.stderr.isatty() else None
+    try:
+        with open_image(source, platform=platform, verify_digests=verify_digests, progress=progress) as image:
+            yield image
+    finally:
+        if progress:
+            progress.clear()
+
+
+class ProgressLine:
+    """One line on stderr that is written over: what is being done, bytes, share and rate.
+
+    It appears after a moment, so that quick work shows none, and changes a few times a second.
+    """
+
+    APPEARS_AFTER_S = 0.4
+    CHANGES_AFTER_S = 0.15
+
+    def __init__(self) -> None:
+        self._task = ""
+        self._began_s = time.monotonic()
+        self._next_s = self._began_s + self.APPEARS_AFTER_S
+        self._shown = False
+
+    def __call__(self, task: str, done_bytes: int, all_bytes: int | None) -> None:
+        """Say how far it is (:data:`layerlens.sources.Progress`)."""
+        now_s = time.monotonic()
+        if task != self._task:
+            self._task, self._began_s = task, now_s
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + self.CHANGES_AFTER_S
+        from layerlens.render import units
+
+        line = f"{escape.terminal(task)}  {units.size(done_bytes)}"
+        if all_bytes:
+            line += f" of {units.size(all_bytes)} ({units.share(done_bytes, all_bytes)})"
+        elapsed_s = now_s - self._began_s
+        if elapsed_s > 0:
+            line += f"  {units.size(round(done_bytes / elapsed_s))}/s"
+        self._write(f"\r{escape.middle(line, terminal_width() - 1)}\x1b[K")
+        self._shown = True
+
+    def clear(self) -> None:
+        """Leave no trace of it."""
+        if self._shown:
+            self._write("\r\x1b[K")
+            self._shown = False
+
+    @staticmethod
+    def _write(text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):  # a terminal that went away is no reason to stop
+            pass
+
+
+def image_path(argument: str) -> str:
+    """An argument as a path inside an image: its bytes as UTF-8, whatever the locale decoded them with."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
+
+
+def terminal_width() -> int:
+    """Columns of the terminal (COLUMNS says otherwise); 80 where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def wants_colour() -> bool:
+    """Colour on a terminal; NO_COLOR and a dumb terminal say no, FORCE_COLOR says yes."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def write(text: str, *, as_utf8: bool = False) -> None:
+    """Everything to stdout in one large write. JSON is UTF-8 (RFC 8259), tables what the terminal reads."""
+    encoding = "utf-8" if as_utf8 else (sys.stdout.encoding or "utf-8")
+    if encoding.lower().replace("-", "") not in ("utf8", "utf8sig"):
+        from layerlens.render import terminal
+
+        text = terminal.plain_ascii(text)
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(encoding, "replace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+    except OSError as error:
+        raise LayerLensError(
+            f"cannot write to standard output: {error.strerror or error}", "make room, or write elsewhere"
+        ) from error
+
+
+def write_lines(lines: Iterable[str], *, as_utf8: bool = False) -> None:
+    """Lines to stdout, many at a time."""
+    batch: list[str] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) >= LINES_AT_ONCE:
+            write("\n".join(batch) + "\n", as_utf8=as_utf8)
+            batch.clear()
+    if batch:
+        write("\n".join(batch) + "\n", as_utf8=as_utf8)
+
+
+def refuse_directory(output: Path | None) -> None:
+    """Say so before the work is done, not after it."""
+    if output is not None and output.is_dir():
+        raise UsageError(f"{output} is a directory", "name a file in it")
+
+
+def deliver(text: str, output: Path | None, *, as_utf8: bool) -> None:
+    """To stdout, or into a file that is written beside its target and renamed: whole or not at all."""
+    if output is None or str(output) == "-":
+        write(text, as_utf8=as_utf8)
+        return
+    refuse_directory(output)
+    content = text.encode("utf-8", "replace")
+    try:
+        target = Path(os.path.realpath(output))
+        if target.exists() and not target.is_file():  # a pipe or a device: there is nothing to rename
+            target.write_bytes(content)
+            return
+        _replace(target, content)
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+    except OSError as error:
+        raise LayerLensError(
+            f"cannot write {output}: {error.strerror or error}", "name a file in a folder that can be written"
+        ) from error
+
+
+def _replace(target: Path, content: bytes) -> None:
+    beside = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if target.exists():
+                os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
+            file.write(content)
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+# Running it
+
+
+def run_as_plugin(arguments: Sequence[str]) -> int:
+    """As :func:`run`, for what the docker client passes."""
+    from layerlens import plugin
+
+    try:
+        rest = plugin.strip_client_flags(arguments, os.environ)
+    except LayerLensError as error:
+        return _fail(error.message, error.hint)
+    return run(rest, "docker layerlens")
+
+
+def run(arguments: Sequence[str], program: str = "layerlens") -> int:
+    """Run one command and return its exit status; errors have been told on stderr by then."""
+    global _debug
+    _debug = False
+    try:
+        status = app(list(arguments), prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
+    except OutputClosedError:
+        return _reader_left()
+    except BrokenPipeError:
+        return _reader_left()
+    except LayerLensError as error:
+        return _fail(error.message, error.hint)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else DONE
+    except Exception as error:
+        return _unforeseen(error, program)
+    return status if isinstance(status, int) else DONE
+
+
+def _unforeseen(error: Exception, program: str) -> int:
+    format_message = getattr(error, "format_message", None)
+    if callable(format_message):  # typer's own: the arguments were wrong
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+            sys.stderr.write(context.get_help() + "\n")
+            return BAD_INPUT
+        command = getattr(context, "command_path", program)
+        return _fail(str(format_message()), f"see {command} --help", trace=False)
+    if isinstance(error, MemoryError):
+        return _fail("there is not enough memory for this image", "run it where more is free")
+    return _fail(
+        f"layerlens itself went wrong: {type(error).__name__}: {error}",
+        "this is a bug: please report it with the traceback that --debug shows",
+    )
+
+
+def _fail(message: str, hint: str, *, trace: bool = True) -> int:
+    """Two lines on stderr, each on one line whatever the names in it hold."""
+    lines = [f"error: {escape.line(message)}"]
+    if hint:
+        lines.append(f"hint: {escape.line(hint)}")
+    text = "\n".join(lines) + "\n"
+    encoding = sys.stderr.encoding or "utf-8"
+    try:
+        if _debug and trace:
+            import traceback
+
+            sys.stderr.write(escape_traceback(traceback.format_exc()))
+        sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stderr.flush()
+    except (OSError, ValueError):  # nobody listens; the exit status still speaks
+        pass
+    return BAD_INPUT
+
+
+def escape_traceback(text: str) -> str:
+    """A traceback whose lines stay lines and whose names are escaped."""
+    return "".join(f"{escape.terminal(line)}\n" for line in text.splitlines())
+
+
+def _reader_left() -> int:
+    """Let the interpreter's own flush at exit go nowhere."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+    except (OSError, ValueError):  # stdout is not a file of the system
+        pass
+    return DONE
+
+
+def stop_cleanly_when_terminated() -> None:
+    """SIGTERM and SIGHUP unwind the stack, so that no temporary file stays behind."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, stop)
+    except ValueError:  # not the main thread: whoever embeds this decides about signals
+        pass
