@@ -1,0 +1,7 @@
+import winston from 'winston';
+
+export const log = winston.createLogger({
+  level: process.env.LOG_LEVEL ?? 'info',
+  format: winston.format.combine(winston.format.timestamp(), winston.format.simple()),
+  transports: [new winston.transports.Console()],
+});
