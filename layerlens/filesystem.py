@@ -73,8 +73,8 @@ class Filesystem:
         self.indexes = [layer.index for layer in layers]
         self.live: dict[ImagePath, int] = {}
         """Every live path → its gid; a directory that no layer holds has ``-(layer + 1)``."""
-        self.children: dict[ImagePath, dict[str, None]] = {"": {}}
-        """Every live directory (the root is ``""``) → the names in it."""
+        self.children: dict[ImagePath, dict[str, int]] = {"": {}}
+        """Every live directory (the root is ``""``) → the names in it and their gids; parents come first."""
         self.inode: dict[int, int] = {}
         """gid of a hard link → gid of the entry that holds the payload."""
         self.groups: dict[int, list[ImagePath]] = {}
@@ -131,7 +131,7 @@ class Filesystem:
                 elif not name:  # the root's own entry
                     live[path] = gid
                     continue
-                names[name] = None
+                names[name] = gid
                 if kind == _DIR:
                     children[path] = {}
                 live[path] = gid
@@ -190,7 +190,7 @@ class Filesystem:
             self._bury(path, old, number, path)
         live[path] = -(number + 1)
         children[path] = {}
-        children[parent][name] = None
+        children[parent][name] = -(number + 1)
 
     def _replace(self, path: str, old: int, gid: int, kind: int, number: int) -> None:
         """An entry for a path that is live already."""
@@ -200,6 +200,8 @@ class Filesystem:
             return
         if number:
             self._again(path, self._size(gid), old)
+        parent, _, name = path.rpartition("/")
+        children[parent][name] = gid
         if path in children:
             if kind == _DIR:
                 self.live[path] = gid
@@ -313,7 +315,7 @@ class Filesystem:
                 parent, _, name = path.rpartition("/")
                 if parent not in self.children:
                     self._imply(parent, number)
-                self.children[parent][name] = None
+                self.children[parent][name] = gid
                 self.live[path] = gid
             if len(missing) == len(waiting):
                 for gid in missing:

@@ -32,7 +32,7 @@ except ImportError:  # pragma: no cover - isal is a dependency, but the index mu
 
 BLOCK = 512
 WINDOW = 64 * 1024
-"""Bytes read at a time. Payloads that end inside the window are fingerprinted in passing."""
+"""Bytes read at a time where payloads are hopped over."""
 SMALL = WINDOW - BLOCK
 MAX_PATH = 4 << 20
 MAX_EXTENSION = 64 << 20
@@ -85,8 +85,8 @@ class LayerIndex:
     mtimes: array[float] = field(default_factory=lambda: array("d"))
     """Seconds since 1970-01-01T00:00:00Z."""
     crcs: array[int] = field(default_factory=lambda: array("I"))
-    """CRC-32 of a regular file's payload where it was seen whole in the window, else 0: thins out candidates
-    for equal content, proves nothing."""
+    """CRC-32 of a regular file's payload of at most ``SMALL`` bytes (0 for larger and sparse ones): it thins out
+    candidates for equal content and proves nothing."""
     owner_table: list[tuple[int, int, int]] = field(default_factory=list)
     """Distinct (mode, uid, gid); mode is the permission bits with setuid, setgid and sticky."""
     links: dict[int, str] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class _Feed:
         parts = [kept]
         have = len(kept)
         while have < WINDOW:
-            chunk = self.stream.read(WINDOW - have)
+            chunk = self.stream.read(1 << 20)
             if not chunk:
                 break
             parts.append(chunk)
@@ -352,7 +352,8 @@ class _Scanner:
                             raise TarError("the tar ends in the middle of a file", payload)
                     if end <= length:
                         piece = view[end - size : end]
-                        crc = crc32(piece)
+                        if size <= SMALL:
+                            crc = crc32(piece)
                         if feed is not None:
                             row = len(index.paths)
                             index.digests[row] = sha256(piece).digest()

@@ -95,3 +95,10 @@ def host_platform() -> Platform:
     }
     architecture, variant = known.get(machine, (machine, None))
     return Platform("linux", architecture, variant)
+
+
+def open_source(source: str, *, platform: Platform | None = None, progress: Progress | None = None) -> Source:
+    """The image that ``source`` means, whatever the way in: see :func:`layerlens.sources.opening.open_source`."""
+    from layerlens.sources import opening
+
+    return opening.open_source(source, platform=platform, progress=progress)
