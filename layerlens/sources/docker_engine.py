@@ -528,11 +528,15 @@ class EngineSource:
 
             what = f"exporting {self._name} from {self._engine.endpoint.engine}"
             file = self._engine.export(self._image, progress=self._progress, what=what)
+            several = len(self._image.available) > 1
+            platform = self._platform or (self._image.platform if several else None)
+            archive = docker_archive.open_archive(
+                file, self._reference, None, platform, streamed=True, diff_ids_trusted=True
+            )
             try:
-                archive = docker_archive.open_archive(file, self._reference, None, self._platform)
                 self._compare(archive)
             except BaseException:
-                file.close()
+                archive.close()
                 raise
             self._archive = archive
         return self._archive
@@ -592,22 +596,6 @@ def _platform_of(said: Mapping[str, Any], os_key: str, architecture_key: str, va
         str(said.get(os_key) or "unknown"),
         str(said.get(architecture_key) or "unknown"),
         str(said[variant_key]) if said.get(variant_key) else None,
-    )
-
-
-def platform_fits(wanted: Platform, there: Platform) -> bool:
-    """True where an image for ``there`` is what ``wanted`` asks for; a variant counts only if it is named.
-
-    ``arm64`` is ``arm64/v8`` (containerd, platforms/database.go).
-    """
-
-    def variant(platform: Platform) -> str | None:
-        return platform.variant or ("v8" if platform.architecture == "arm64" else None)
-
-    return (
-        wanted.os == there.os
-        and wanted.architecture == there.architecture
-        and (wanted.variant is None or variant(wanted) == variant(there))
     )
 
 
@@ -686,7 +674,7 @@ def _passed_over(failed: Sequence[LayerLensError]) -> list[Diagnostic]:
 
 
 def _check_platform(name: str, place: Endpoint, image: EngineImage, wanted: Platform | None) -> None:
-    if wanted is None or any(platform_fits(wanted, there) for there in image.available):
+    if wanted is None or any(there.matches(wanted) for there in image.available):
         return
     there = ", ".join(sorted({str(platform) for platform in image.available}))
     raise PlatformError(
