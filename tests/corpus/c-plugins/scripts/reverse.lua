@@ -1,0 +1,5 @@
+local words = require("words")
+
+return function(text)
+  return words.map(text, string.reverse)
+end
