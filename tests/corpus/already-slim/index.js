@@ -14,17 +14,16 @@ function send (response, code, body, type = 'text/html; charset=utf-8') {
 }
 
 // polka leaves what a handler throws to the process
-const guarded = (handler) => (request, response, next) => {
+const guarded = (handler) => (request, response) => {
   try {
-    handler(request, response, next)
+    handler(request, response)
   } catch (error) {
-    next(error)
+    send(response, error.status || 500, error.message, 'text/plain')
   }
 }
 
 const app = polka({
-  onNoMatch: (request, response) => send(response, 404, eta.render('./missing', { path: request.path })),
-  onError: (error, request, response) => send(response, error.status || 500, error.message, 'text/plain')
+  onNoMatch: (request, response) => send(response, 404, eta.render('./missing', { path: request.path }))
 })
 
 app.get('/', guarded((request, response) => {
