@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import json
 import os
 import shlex
 import subprocess
-import tomllib
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,8 @@ def labels(image: dict[str, Any]) -> dict[str, str]:
 def ensure_bases(references: list[str]) -> dict[str, str]:
     """Reference → image ID for every base, the missing and outdated ones built by scripts/engine; asked once a run."""
     asked = [reference for reference in references if reference not in _BASES]
-    ours = [reference for reference in asked if reference in _engine_bases()]
+    bases = _engine_script().bases()
+    ours = [reference for reference in asked if reference in bases and not _current(reference)]
     words = ""
     if ours:  # it goes on after a failure, so what is there afterwards decides
         result = subprocess.run([ENGINE, "base", *ours], env=environment(), capture_output=True, text=True)
@@ -87,10 +90,28 @@ def ensure_bases(references: list[str]) -> dict[str, str]:
 _BASES: dict[str, str] = {}
 
 
+def _current(reference: str) -> bool:
+    """Whether the engine has this base with today's content: without `base`, which waits while others build theirs."""
+    script = _engine_script()
+    wanted = script.content_hash(script.bases()[reference])
+    return bool(script.built().get(reference, {}).get("hash") == wanted)
+
+
 @cache
-def _engine_bases() -> frozenset[str]:
-    table = tomllib.loads((REPOSITORY / "scripts" / "bases" / "bases.toml").read_text())
-    return frozenset(tag for row in table["base"] for tag in row["tags"])
+def _engine_script() -> Any:
+    """scripts/engine as a module."""
+    environment()
+    loader = importlib.machinery.SourceFileLoader("corpuskit_engine_script", str(ENGINE))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module  # its dataclasses look themselves up
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
 
 
 def log_file(name: str) -> Path:
