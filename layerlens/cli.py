@@ -136,7 +136,7 @@ def inspect(
     """
     refuse_directory(output)
     with opened(source, platform, verify_digests=verify_digests) as image:
-        report = image.inspect(recommend=not no_recommend)
+        report = image.inspect()
         if format is ReportFormat.json:
             from layerlens.render import json
 
@@ -366,11 +366,10 @@ def deliver(text: str, output: Path | None, *, as_utf8: bool) -> None:
     refuse_directory(output)
     content = text.encode("utf-8", "replace")
     try:
-        target = Path(os.path.realpath(output))
-        if target.exists() and not target.is_file():  # a pipe or a device: there is nothing to rename
-            target.write_bytes(content)
-            return
-        _replace(target, content)
+        if output.exists() and not output.is_file():  # a pipe or a device: there is nothing to rename
+            output.write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(output)), content)
     except BrokenPipeError as error:
         raise OutputClosedError from error
     except OSError as error:

@@ -37,7 +37,20 @@ def test_diagnostics() -> None:
 
 def test_next_step_names_the_biggest_build_only_path() -> None:
     step = highlights.next_step(report())
-    assert step == ("layerlens why myapp:latest /usr/lib/gcc", "312 MB of compilers: what brought it")
+    assert step == ("layerlens why myapp:latest /usr/lib/gcc", "what brought these 312 MB, mostly compilers")
+
+
+def test_next_step_looks_below_a_path_of_several_purposes() -> None:
+    made = report(
+        paths=(
+            PathReport("/usr", 800_000_000, 9, "compilers", None, (0, 1)),
+            PathReport("/usr/lib/gcc", 312_000_000, 9, "compilers", None, (1,)),
+            PathReport("/usr/local/lib", 100_000_000, 9, "runtime", None, (0,)),
+        )
+    )
+    step = highlights.next_step(made)
+    assert step is not None
+    assert step[0] == "layerlens why myapp:latest /usr/lib/gcc"
 
 
 def test_next_step_names_the_layer_of_the_biggest_waste() -> None:

@@ -88,7 +88,7 @@ def test_html_says_what_the_report_says() -> None:
     text = _read(notebook.report_html(report())).text
     for part in (
         "myapp:latest",
-        "1.06 GB in 6 layers, 402 MB compressed",
+        "1.06 GB in 6 layers, 402 MB as blobs",
         "Efficiency 94.43 %",
         "RUN npm ci # with a comment",
         "/app/node_modules",

@@ -39,7 +39,7 @@ def test_says_everything() -> None:
         "docker-entrypoint.sh node server.js",
         "as node",
         "in /app",
-        "1.06 GB in 6 layers, 402 MB compressed",
+        "1.06 GB in 6 layers, 402 MB as blobs",
         "1.00 GB in 61,009 files",
         "59.2 MB shadowed",
         "RUN npm ci # with a comment",

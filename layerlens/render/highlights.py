@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from layerlens.model import Diagnostic, Severity
 from layerlens.render import units
-from layerlens.report import ImageSummary, PackageReport, Report, display
+from layerlens.report import ImageSummary, PackageReport, PathReport, Report, display
 
 BUILD_ONLY = (
     "compilers",
@@ -106,16 +106,27 @@ def next_step(report: Report) -> tuple[str, str] | None:
         return None
     floor = max(report.totals.layer_bytes // 100, 1)
     source = shlex.quote(reference)
-    path = max(
-        (p for p in report.paths if p.category in BUILD_ONLY and p.path.isprintable()),
-        key=lambda p: p.size_bytes,
-        default=None,
-    )
+    path = max(_build_only(report.paths), key=lambda p: p.size_bytes, default=None)
     item = max((w for w in report.waste.items if w.layers), key=lambda w: w.size_bytes, default=None)
     if item and item.size_bytes >= floor and (not path or item.size_bytes > path.size_bytes):
         command = f"layerlens ls {source} --layer {item.layers[0]}"
         return command, f"{units.size(item.size_bytes)} there are {item.kind} in a later layer"
     if path and path.size_bytes >= floor:
         command = f"layerlens why {source} {shlex.quote(path.path)}"
-        return command, f"{units.size(path.size_bytes)} of {path.category}: what brought it"
+        return command, f"what brought these {units.size(path.size_bytes)}, mostly {path.category}"
     return None
+
+
+def _build_only(paths: Sequence[PathReport]) -> Iterator[PathReport]:
+    """Subtrees that nothing but a build seems to need: a listed path below that is for something else, as
+    the runtime inside ``/usr``, rules one out.
+    """
+    others = [path.path for path in paths if path.category not in BUILD_ONLY]
+    for path in paths:
+        inside = path.path.rstrip("/") + "/"
+        if (
+            path.category in BUILD_ONLY
+            and path.path.isprintable()
+            and not any(other.startswith(inside) for other in others)
+        ):
+            yield path

@@ -24,7 +24,7 @@ def report(report: Report) -> str:
         "",
         f"- platform {_name(image.platform)}" + (f", id {_name(image.id)}" if image.id else ""),
         f"- {units.size(totals.layer_bytes)} in {units.count(len(report.layers), 'layer')}"
-        + ("" if compressed is None else f", {units.size(compressed)} compressed"),
+        + ("" if compressed is None else f", {units.size(compressed)} as blobs"),
         f"- {units.size(totals.live_bytes)} live in {units.count(totals.live_files, 'file')}, "
         f"{units.size(totals.shadowed_bytes)} shadowed, {units.size(waste.duplicate_bytes)} in duplicates",
         f"- efficiency {units.ratio(waste.efficiency)} (live / stored bytes), "

@@ -81,7 +81,7 @@ def report_html(report: Report) -> str:
     image, totals, waste = report.image, report.totals, report.waste
     compressed = totals.compressed_bytes
     sums = f"{units.size(totals.layer_bytes)} in {units.count(len(report.layers), 'layer')}" + (
-        "" if compressed is None else f", {units.size(compressed)} compressed"
+        "" if compressed is None else f", {units.size(compressed)} as blobs"
     )
     parts = [
         _title(image),

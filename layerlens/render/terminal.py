@@ -183,7 +183,7 @@ def _header(page: _Page, report: Report) -> None:
         (
             "size",
             f"{units.size(totals.layer_bytes)} in {units.count(len(report.layers), 'layer')}"
-            + ("" if compressed is None else f", {units.size(compressed)} compressed"),
+            + ("" if compressed is None else f", {units.size(compressed)} as blobs"),
         )
     )
     facts.append(
@@ -356,8 +356,8 @@ def _waste(page: _Page, report: Report) -> None:
     if not waste.items:
         return
     columns = [_Column("size", 7, "right", "bold"), _Column("kind", 13), _Column("layers", 8)]
-    half = page.rest(columns, 2)
-    columns += [_Column("path", half), _Column("by instruction", half, cut="end")]
+    path = _Column("path", page.rest(columns, 2) * 6 // 5)
+    columns += [path, _Column("by instruction", page.rest([*columns, path]), cut="end")]
     shown = waste.items[:TOP_WASTE]
     page.table(
         columns,
