@@ -1,28 +1,51 @@
-"""The length of the days of a year, drawn by Matplotlib."""
+"""The length of the days of a year, smoothed by NumPy, drawn by Cairo; the letters are FreeType's and fontconfig's."""
 
 from __future__ import annotations
 
 import io
 from datetime import date, timedelta
 
-import matplotlib
+import cairo
+import numpy
 
-matplotlib.use("agg")
+from almanac.sun import Place, day
 
-from matplotlib import dates, pyplot  # noqa: E402
-
-from almanac.sun import Place, day  # noqa: E402
+WIDTH, HEIGHT, MARGIN = 600, 300, 40
 
 
 def year(place: Place, number: int, kind: str) -> bytes:
-    days = [date(number, 1, 1) + timedelta(days=week * 7) for week in range(53)]
-    figure, axes = pyplot.subplots(figsize=(6, 3))
-    axes.plot(days, [day(place, when).hours for when in days], color="#c60")
-    axes.set_title(f"Hours of daylight, {place.name}")
-    axes.xaxis.set_major_formatter(dates.DateFormatter("%b"))
-    axes.set_ylabel(r"$\Delta t$ / h")
+    """The chart as "svg" or "png"."""
+    weeks = numpy.arange(53)
+    hours = numpy.array([day(place, date(number, 1, 1) + timedelta(weeks=int(week))).hours for week in weeks])
+    curve = numpy.polynomial.Polynomial.fit(weeks, hours, 8)
     stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "almanac"}):
-        figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    pyplot.close(figure)
+    if kind == "svg":
+        surface = cairo.SVGSurface(stream, WIDTH, HEIGHT)
+    else:
+        surface = cairo.ImageSurface(cairo.FORMAT_RGB24, WIDTH, HEIGHT)
+    draw(cairo.Context(surface), f"{place.name}: {hours.min():.1f} to {hours.max():.1f} hours", curve)
+    if kind == "png":
+        surface.write_to_png(stream)
+    surface.finish()
     return stream.getvalue()
+
+
+def draw(context: cairo.Context, title: str, curve: numpy.polynomial.Polynomial) -> None:
+    context.set_source_rgb(1, 1, 1)
+    context.paint()
+    context.set_source_rgb(0.1, 0.1, 0.2)
+    context.select_font_face("DejaVu Sans", cairo.FONT_SLANT_NORMAL, cairo.FONT_WEIGHT_BOLD)
+    context.set_font_size(14)
+    extents = context.text_extents(title)
+    context.move_to((WIDTH - extents.width) / 2, MARGIN / 2)
+    context.show_text(title)
+    context.rectangle(MARGIN, MARGIN, WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN)
+    context.set_line_width(1)
+    context.stroke()
+    context.set_source_rgb(0.8, 0.4, 0)
+    context.set_line_width(2)
+    for week in numpy.linspace(0, 52, 200):
+        x = MARGIN + week / 52 * (WIDTH - 2 * MARGIN)
+        y = HEIGHT - MARGIN - curve(week) / 24 * (HEIGHT - 2 * MARGIN)
+        context.line_to(x, y)
+    context.stroke()
