@@ -1,0 +1,338 @@
+"""What files are for: one category for each, from a table.
+
+The table is ``categories.toml`` beside this module; what it says is data, how it is read is here. A category is
+found in two parts. *Purposes* (``secrets`` to ``sources``) may be given by a directory, by the file's name or by
+its package, and of those that fit the first in the list decides. *Parts* (``runtime`` to ``other``) say what a file
+belongs to: the package's category if it has one, else the innermost directory that the table knows, else what the
+table says of files that this package manager owns, else what it says of the outermost directory.
+
+Directories are classified once, top down, and files inherit, so that a file costs a look-up of its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+CATEGORIES: tuple[str, ...] = (
+    *(
+        "secrets",
+        "vcs",
+        "package-cache",
+        "logs-temp",
+        "dev-dependencies",
+        "compilers",
+        "headers",
+        "static-libs",
+    ),
+    *("debug", "docs", "locale", "tests", "sources", "runtime", "dependencies", "app", "os-base", "other"),
+)
+"""The closed list, in the order in which the first that fits decides."""
+
+FIRST_PART = CATEGORIES.index("runtime")
+"""From here on a category says what a file is part of rather than what it is for."""
+
+NONE = 255
+"""Index that stands for no category: after all of them."""
+
+Table = Mapping[str, Any]
+
+_CONTEXTS = ("system", "config", "app", "library")
+
+
+@cache
+def table() -> Table:
+    """The table as parsed, once."""
+    import tomllib
+
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+class _Names:
+    """File patterns of one context: exact names, suffixes, and the rest tried one by one."""
+
+    __slots__ = ("exact", "seen", "suffixes", "tails", "wild")
+
+    def __init__(self) -> None:
+        self.exact: dict[str, int] = {}
+        self.suffixes: dict[str, int] = {}
+        """By last suffix with its dot."""
+        self.tails: dict[str, list[tuple[str, int]]] = {}
+        """Longer endings by their last suffix: ``.map`` → ``.js.map``."""
+        self.wild: list[tuple[str, str, int]] = []
+        """(prefix, suffix, category) of patterns with a ``*`` elsewhere."""
+        self.seen: dict[str, int] = {}
+
+    def add(self, pattern: str, category: int) -> None:
+        """Adds a row; of two for the same name the first category in the list stays."""
+        head, star, tail = pattern.partition("*")
+        if not star:
+            _put(self.exact, pattern, category)
+        elif not head and tail.count(".") == 1 and tail[0] == ".":
+            _put(self.suffixes, tail, category)
+        elif not head and "." in tail:
+            self.tails.setdefault(tail[tail.rindex(".") :], []).append((tail, category))
+        else:
+            self.wild.append((head, tail, category))
+
+    def look(self, name: str) -> int:
+        """The first category whose pattern fits, or NONE; remembered."""
+        found = self.exact.get(name, NONE)
+        dot = name.rfind(".")
+        if dot >= 0:
+            suffix = name[dot:]
+            by_suffix = self.suffixes.get(suffix, NONE)
+            found = min(found, by_suffix)
+            for tail, category in self.tails.get(suffix, ()):
+                if category < found and name.endswith(tail):
+                    found = category
+        for head, tail, category in self.wild:
+            if category < found and name.startswith(head) and name.endswith(tail):
+                found = category
+        self.seen[name] = found
+        return found
+
+
+class _Node:
+    """A step of a directory pattern: what the directory reached is, and what may follow."""
+
+    __slots__ = ("category", "exact", "files", "wild", "zone")
+
+    def __init__(self) -> None:
+        self.category = NONE
+        self.zone: tuple[str, int] | None = None
+        self.exact: dict[str, _Node] = {}
+        self.wild: list[tuple[str, str, _Node]] = []
+        self.files: list[tuple[str, str | None, int]] = []
+        """Patterns of single files here: (name or prefix, suffix or None where exact, category)."""
+
+    def grow(self, component: str) -> _Node:
+        """The node that a component of a pattern leads to."""
+        head, star, tail = component.partition("*")
+        if not star:
+            return self.exact.setdefault(component, _Node())
+        for known_head, known_tail, node in self.wild:
+            if (known_head, known_tail) == (head, tail):
+                return node
+        node = _Node()
+        self.wild.append((head, tail, node))
+        return node
+
+    def step(self, name: str) -> Iterator[_Node]:
+        """The nodes that a directory's name leads to."""
+        node = self.exact.get(name)
+        if node is not None:
+            yield node
+        for head, tail, node in self.wild:
+            if len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail):
+                yield node
+
+
+class _State:
+    """What a directory passes on to what lies in it."""
+
+    __slots__ = ("children", "context", "fallback", "names", "nodes", "part", "purpose", "seen")
+
+    def __init__(
+        self, context: str, purpose: int, part: int, fallback: int, nodes: tuple[_Node, ...], names: _Names
+    ) -> None:
+        self.context = context
+        self.purpose = purpose
+        self.part = part
+        self.fallback = fallback
+        self.nodes = nodes
+        self.names = names
+        self.seen = names.seen
+        self.children: dict[str, _State] = {}
+
+
+class Classifier:
+    """Assigns categories; one is built from the table and serves for any number of images."""
+
+    def __init__(self, rows: Table | None = None) -> None:
+        rows = table() if rows is None else rows
+        self._index = {name: index for index, name in enumerate(CATEGORIES)}
+        self._owned = {name: self._index[category] for name, category in rows["owned"].items()}
+        self._owned_default = self._owned["*"]
+        self._containers = frozenset(_words(rows["containers"]["names"]))
+        self._anchored = _Node()
+        self._anywhere = {context: _Node() for context in (*_CONTEXTS, "package")}
+        self._names = {context: _Names() for context in _CONTEXTS}
+        self._names["package"] = self._names["container"] = self._names["library"]
+        self._states: dict[tuple[object, ...], _State] = {}
+        self._read(rows)
+        root = self._anchored.zone
+        assert root is not None, "the table has a zone for /"
+        self._root = self._state(root[0], NONE, NONE, root[1], (self._anchored,))
+
+    def directory(self, path: str, parent: object) -> object:
+        """The state of a directory from its parent's; ``parent`` is None for the root, whose path is "" or "/".
+
+        Called once for each directory, parents first.
+        """
+        if not isinstance(parent, _State):
+            if path in ("", "/"):
+                return self._root
+            parent = self._root
+        name = path[path.rfind("/") + 1 :]
+        state = parent.children.get(name)
+        return self._enter(parent, name) if state is None else state
+
+    def file(self, name: str, state: object, owner_category: str | None, owned_by: str | None) -> int:
+        """Index into ``CATEGORIES`` of the file ``name`` in the directory that ``state`` was made for.
+
+        ``owner_category`` is what the owning package is for (``Package.category``) and ``owned_by`` its ecosystem;
+        both None for a file that no package owns.
+        """
+        assert isinstance(state, _State)
+        found = state.seen.get(name)
+        if found is None:
+            found = state.names.look(name)
+        purpose = state.purpose
+        if owner_category is not None:
+            by_owner = self._index[owner_category]
+            if by_owner >= FIRST_PART:
+                best = found if found < purpose else purpose
+                return best if best < FIRST_PART else by_owner
+            if by_owner < purpose:
+                purpose = by_owner
+        if found < purpose:
+            purpose = found
+        if purpose != NONE:
+            return purpose
+        if state.part != NONE:
+            return state.part
+        if owned_by is not None:
+            return self._owned.get(owned_by, self._owned_default)
+        return state.fallback
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    def _read(self, rows: Table) -> None:
+        for context, by_category in rows["zones"].items():
+            for category, pattern in _rows(by_category):
+                self._node(self._anchored, pattern).zone = (context, self._index[category])
+        for context, by_category in rows["directories"].items():
+            contexts = tuple(self._anywhere) if context == "any" else (context,)
+            if context == "library":
+                contexts = ("library", "package")
+            for category, pattern in _rows(by_category):
+                starts = (
+                    (self._anchored,)
+                    if pattern.startswith("/")
+                    else tuple(self._anywhere[context] for context in contexts)
+                )
+                for start in starts:
+                    node = self._node(start, pattern)
+                    node.category = min(node.category, self._index[category])
+        for context, by_category in rows["files"].items():
+            contexts = _CONTEXTS if context == "any" else (context,)
+            for category, pattern in _rows(by_category):
+                for one in contexts:
+                    if "/" in pattern:
+                        self._add_path(self._anywhere[one], pattern, self._index[category])
+                    else:
+                        self._names[one].add(pattern, self._index[category])
+        for category, pattern in _rows(rows["paths"]):
+            self._add_path(self._anchored, pattern, self._index[category])
+
+    def _add_path(self, start: _Node, pattern: str, category: int) -> None:
+        folder, _, name = pattern.rpartition("/")
+        head, star, tail = name.partition("*")
+        self._node(start, folder).files.append((head, tail if star else None, category))
+
+    @staticmethod
+    def _node(start: _Node, pattern: str) -> _Node:
+        for component in pattern.split("/"):
+            if component:
+                start = start.grow(component)
+        return start
+
+    def _state(
+        self, context: str, purpose: int, part: int, fallback: int, nodes: tuple[_Node, ...]
+    ) -> _State:
+        key = (context, purpose, part, fallback, *map(id, nodes))
+        state = self._states.get(key)
+        if state is None:
+            names = self._names[context]
+            local = [row for node in nodes for row in node.files]
+            state = self._states[key] = _State(
+                context, purpose, part, fallback, nodes, _with_local(names, local) if local else names
+            )
+        return state
+
+    def _enter(self, parent: _State, name: str) -> _State:
+        """The state of the child directory ``name``, remembered with its parent."""
+        context, purpose, part, fallback = parent.context, parent.purpose, parent.part, parent.fallback
+        names_a_package = context == "container" and not name.startswith((".", "@"))
+        if context == "container":
+            context = "package" if names_a_package else "container"
+        elif context == "package":
+            context = "library"
+        steps: list[_Node] = []
+        for node in parent.nodes:
+            steps += node.step(name)
+        if not names_a_package:
+            anywhere = parent.context if parent.context != "container" else "library"
+            steps += self._anywhere[anywhere].step(name)
+        for node in steps:
+            if node.zone is not None:
+                context, fallback = node.zone
+                purpose, part = NONE, NONE
+        category = min((node.category for node in steps), default=NONE)
+        if category != NONE:
+            if category < FIRST_PART:
+                purpose = min(purpose, category)
+                context = "library"
+            else:
+                part = category
+                if CATEGORIES[category] == "app":
+                    purpose, context = NONE, "app"
+                elif name in self._containers:
+                    context = "container"
+                else:
+                    context = "library"
+        onward = tuple(node for node in steps if node.exact or node.wild or node.files)
+        state = parent.children[name] = self._state(context, purpose, part, fallback, onward)
+        return state
+
+
+def _with_local(names: _Names, local: Iterable[tuple[str, str | None, int]]) -> _Names:
+    """The same patterns and those of single files in one directory."""
+    more = _Names()
+    more.exact = dict(names.exact)
+    more.suffixes = names.suffixes
+    more.tails = names.tails
+    more.wild = list(names.wild)
+    for head, tail, category in local:
+        if tail is None:
+            _put(more.exact, head, category)
+        else:
+            more.wild.append((head, tail, category))
+    return more
+
+
+def _put(rows: dict[str, int], key: str, category: int) -> None:
+    rows[key] = min(rows.get(key, NONE), category)
+
+
+def _rows(by_category: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for category, patterns in by_category.items():
+        for pattern in _words(patterns):
+            yield category, pattern
+
+
+def _words(patterns: str) -> list[str]:
+    """The rows of a category: words, without the comments.
+
+    One string a category, since tomllib reads that twenty times faster than as many strings in an array.
+    """
+    return [word for line in patterns.split("\n") for word in line.partition("#")[0].split()]
+
+
+@cache
+def classifier() -> Classifier:
+    """The classifier of the table that comes with layerlens, built at the first call."""
+    return Classifier()
