@@ -161,7 +161,7 @@ class Dpkg:
                 listing = bounded_read(fs, location, diagnostics)
                 if listing is not None:
                     own = listing.split("\n")
-                    if diversions:
+                    if not diversions.keys().isdisjoint(own):
                         own = [_diverted(path, name, diversions) for path in own]
                     paths = resolver.leaves(own)
             else:
@@ -202,7 +202,7 @@ class Dpkg:
                 listing = bounded_read(fs, sums, diagnostics) or ""
                 # deb-md5sums(5): 32 hex digits, two spaces, the path without its leading slash.
                 paths = resolver.leaves(
-                    "/" + line[34:].removeprefix("./") for line in listing.split("\n") if len(line) > 34
+                    ["/" + line[34:].removeprefix("./") for line in listing.split("\n") if len(line) > 34]
                 )
             yield _package(stanza, name, location, paths)
 
@@ -215,29 +215,26 @@ class _Resolver:
         self._real: dict[str, str | None] = {"": None}
         """By directory as listed: its canonical path, or None where they are the same."""
 
-    def leaves(self, listed: Iterable[str]) -> tuple[ImagePath, ...]:
+    def leaves(self, listed: list[str]) -> tuple[ImagePath, ...]:
         """The listed paths without the directories that others lie in, resolved up to the last component."""
-        real = self._real
-        parents: dict[str, list[str]] = {}
-        for path in listed:
-            head, slash, tail = path.rpartition("/")
-            if not slash or not tail or tail == ".":
-                continue
-            if head in parents:
-                parents[head].append(path)
-            else:
-                parents[head] = [path]
-        out: list[str] = []
-        for head, paths in parents.items():
-            if head not in real:
+        heads = [path.rpartition("/")[0] for path in listed]
+        parents = set(heads)
+        parents.add("/.")  # the root, as every list begins
+        moved: dict[str, str] = {}
+        for head in parents:
+            if head not in self._real:
                 resolved = self._fs.resolve_parent(f"{head}/x")[:-2]
-                real[head] = None if resolved == head else resolved
-            base = real[head]
-            if base is None:
-                out += [path for path in paths if path not in parents]
-            else:
-                out += [base + path[len(head) :] for path in paths if path not in parents]
-        return tuple(out)
+                self._real[head] = None if resolved == head else resolved
+            real = self._real[head]
+            if real is not None:
+                moved[head] = real
+        if not moved:
+            return tuple(path for path in listed if path not in parents and path[:1] == "/")
+        return tuple(
+            moved[head] + path[len(head) :] if head in moved else path
+            for head, path in zip(heads, listed, strict=True)
+            if path not in parents and path[:1] == "/"
+        )
 
 
 def _field(stanza: str, name: str) -> str:
