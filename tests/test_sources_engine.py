@@ -242,6 +242,14 @@ def test_the_export_is_asked_for_by_id(engine: FakeEngine) -> None:
     assert f"/images/{KIT.image_id}/get" in engine.asked
 
 
+def test_a_digest_is_asked_for_as_it_is(engine: FakeEngine) -> None:
+    name = "registry.example:5000/team/kit@" + KIT.image_id
+    engine.add(KIT, name)
+    with open_engine(name) as source:
+        assert source.config == KIT.config
+    assert f"/images/{name}/json" in engine.asked
+
+
 def test_progress_counts_bytes(engine: FakeEngine) -> None:
     told: list[tuple[str, int, int | None]] = []
     with open_engine("kit:latest", progress=lambda *said: told.append(said)) as source:
@@ -394,8 +402,11 @@ def test_a_path_of_that_name_is_pointed_at(
 
 def test_no_engine_running(nowhere: pytest.MonkeyPatch) -> None:
     error = failure(lambda: open_engine("app"), EngineError)
-    for words in ("/nonexistent/docker.sock", "/nonexistent/podman.sock", "not running", "DOCKER_HOST"):
-        assert words in str(error)
+    assert str(error) == (
+        "no engine can be asked for 'app': docker is not running (unix:///nonexistent/docker.sock from "
+        "DOCKER_HOST: no such socket); podman is not running (unix:///nonexistent/podman.sock from "
+        "CONTAINER_HOST: no such socket)"
+    )
     assert "docker save -o app.tar app" in error.hint
 
 
@@ -454,9 +465,28 @@ def test_something_else_answers(engine: FakeEngine) -> None:
     engine.answers["/version"] = (200, b"{}")
     failure(lambda: open_engine("kit", engines=("docker",)), EngineError)
     del engine.answers["/version"]
-    for body in (b"[]", b"{}", b"null", b"not json"):
+    for body in (b"[]", b"{}", b"null", b"not json", b'{"Id": 3}'):
         engine.answers["/images/kit/json"] = (200, body)
         failure(lambda: open_engine("kit", engines=("docker",)), EngineError)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"RootFS": None},
+        {"RootFS": 3},
+        {"RootFS": {"Layers": None}},
+        {"Size": "x", "Os": 3, "Architecture": None},
+    ],
+)
+def test_odd_answers_end_in_a_source_or_an_error(engine: FakeEngine, more: dict[str, Any]) -> None:
+    engine.add(KIT, "kit:latest", **more)
+    engine.answers[f"/images/{KIT.image_id}/history"] = (
+        200,
+        b'[3, {"Created": 1e99}, {"Created": 1152921504606846976}]',
+    )
+    with open_engine("kit:latest") as source:
+        assert json.loads(source.config)["os"]
 
 
 def test_an_api_that_is_too_old(engine: FakeEngine) -> None:

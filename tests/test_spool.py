@@ -310,14 +310,14 @@ def test_no_room_on_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "from layerlens.sources.spool import spool\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n"
         "try:\n"
-        "    spool(io.BytesIO(os.urandom(5_000_000)), expected=5_000_000, what='export of app')\n"
+        "    spool(io.BytesIO(os.urandom(5_000_000)), expected=5_000_000, what='exporting app')\n"
         "except SpoolError as error:\n"
         "    print(error)\n"
         "    print(error.hint)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     said, hint = done.stdout.splitlines()
-    assert f"cannot keep the export of app in {folder}" in said
+    assert said.startswith(f"exporting app: cannot write to {folder}: ")
     assert "5,000,000 bytes needed" in said and "are free" in said
     assert "TMPDIR" in hint
     assert list(folder.iterdir()) == []

@@ -48,6 +48,11 @@ class EngineDeniedError(EngineError):
 class EngineAbsentError(EngineError):
     """There is no engine at that address."""
 
+    def __init__(self, endpoint: Endpoint, reason: str, hint: str) -> None:
+        super().__init__(f"{endpoint}: not running, {reason}", hint)
+        self.endpoint = endpoint
+        self.reason = reason
+
 
 # --- an engine that answers -----------------------------------------------------------------------------
 
@@ -174,7 +179,7 @@ class Engine:
     def history(self, image: EngineImage) -> list[dict[str, Any]]:
         """The image's history as the engine renders it, newest first."""
         try:
-            return list(self._client.history(image.image_id))
+            return [step for step in self._client.history(image.image_id) if isinstance(step, dict)]
         except Exception as error:
             raise self._failed("asking for the image's history failed", error) from error
 
@@ -197,12 +202,14 @@ class Engine:
     def _understood(self, name: str, inspected: dict[str, Any]) -> EngineImage:
         rootfs = inspected.get("RootFS")
         layers = rootfs.get("Layers") if isinstance(rootfs, dict) else None
+        if not isinstance(layers, list):
+            layers = []  # null where there are none
         platform = _platform_of(inspected, "Os", "Architecture", "Variant")
         size = inspected.get("Size")
         return EngineImage(
             image_id=inspected["Id"],
             platform=platform,
-            diff_ids=tuple(DiffId(str(layer)) for layer in layers or ()),
+            diff_ids=tuple(DiffId(str(layer)) for layer in layers),
             size_bytes=size if isinstance(size, int) and size > 0 else 0,
             available=self._available(name) or (platform,),
             inspected=inspected,
@@ -360,9 +367,9 @@ def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
             f"{endpoint}: permission denied" + (f" on {path}" if path else ""), _permission_hint(endpoint)
         )
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return EngineAbsentError(f"{endpoint}: not running, there is no such socket", _start_hint(endpoint))
+        return EngineAbsentError(endpoint, "no such socket", _start_hint(endpoint))
     if number == errno.ECONNREFUSED:
-        return EngineAbsentError(f"{endpoint}: not running, nobody listens there", _start_hint(endpoint))
+        return EngineAbsentError(endpoint, "nobody listens there", _start_hint(endpoint))
     if _timed_out(error):
         return EngineError(
             f"{endpoint}: no answer within {_CONNECT_TIMEOUT_S} seconds", _start_hint(endpoint)
@@ -572,7 +579,7 @@ def _config_of(image: EngineImage, history: Sequence[dict[str, Any]]) -> bytes:
     for step in reversed(history):
         created = step.get("Created")
         entry = {"created_by": step.get("CreatedBy") or "", "empty_layer": True}
-        if isinstance(created, int):
+        if isinstance(created, int) and 0 <= created < 1 << 37:  # until the year 6325
             entry["created"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if step.get("Comment"):
             entry["comment"] = step["Comment"]
@@ -588,7 +595,7 @@ def _config_of(image: EngineImage, history: Sequence[dict[str, Any]]) -> bytes:
         "history": entries,
     }
     kept = {key: value for key, value in config.items() if value not in (None, "")}
-    return json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return json.dumps(kept).encode()
 
 
 def _platform_of(said: Mapping[str, Any], os_key: str, architecture_key: str, variant_key: str) -> Platform:
@@ -687,7 +694,7 @@ def _nobody_has(
     name: str, without: Sequence[Endpoint], failed: Sequence[LayerLensError], listed: Sequence[str]
 ) -> LayerLensError:
     """The error for an image that was found nowhere: what was tried, and what to do."""
-    reasons = "; ".join(str(error) for error in failed)
+    reasons = _reasons(failed)
     if not without:
         denied = next((error for error in failed if isinstance(error, EngineDeniedError)), None)
         advice = (denied or failed[0]).hint if failed else "Start an engine."
@@ -708,6 +715,21 @@ def _nobody_has(
         message,
         f"`{engine} images` lists what is there, `{engine} pull {name}` fetches it; a path starts with ./",
     )
+
+
+def _reasons(failed: Sequence[LayerLensError]) -> str:
+    """Why engines could not be asked, in one line; the places where one does not run are taken together."""
+    absent: dict[str, list[str]] = {}
+    said = []
+    for error in failed:
+        if isinstance(error, EngineAbsentError):
+            place = error.endpoint
+            origin = f" from {place.origin}" if place.origin else ""
+            absent.setdefault(place.engine, []).append(f"{place.url}{origin}: {error.reason}")
+        else:
+            said.append(str(error))
+    said += [f"{engine} is not running ({', '.join(places)})" for engine, places in absent.items()]
+    return "; ".join(said)
 
 
 def _or(names: Sequence[str]) -> str:

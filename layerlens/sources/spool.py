@@ -343,13 +343,13 @@ def spool(
     *,
     progress: Progress | None = None,
     expected: int | None = None,
-    what: str = "image",
+    what: str = "keeping the image",
 ) -> BinaryIO:
     """Read ``stream`` to its end into a temporary file without a name; the file, open at its first byte.
 
     The file is gone once it is closed or the process ended, by whatever means. Runs of zeros become holes,
     so that they cost no disk. ``expected`` is the number of bytes where it is known or can be guessed, for
-    ``progress`` and for errors only.
+    ``progress`` and for errors only; ``what`` is what is being done, for both of them.
 
     Raises SpoolError where the folder cannot take the bytes; whatever reading ``stream`` raises passes.
     """
@@ -438,7 +438,7 @@ def _spool_error(error: OSError, folder: Path, what: str, needed: int, expected:
     except OSError:
         free = ""
     return SpoolError(
-        f"cannot keep the {what} in {folder}: {reason} ({needs} bytes needed{free})", _set_tmpdir(folder)
+        f"{what}: cannot write to {folder}: {reason} ({needs} bytes needed{free})", _set_tmpdir(folder)
     )
 
 
@@ -451,7 +451,11 @@ def _set_tmpdir(folder: Path | None) -> str:
 
 
 def seekable_plain(
-    stream: BinaryIO, *, progress: Progress | None = None, what: str = "image", name: str = "stream"
+    stream: BinaryIO,
+    *,
+    progress: Progress | None = None,
+    what: str = "keeping the image",
+    name: str = "stream",
 ) -> BinaryIO:
     """``stream`` as an uncompressed file for ``os.pread``: itself if it is that already, else a spool of it.
 
