@@ -66,7 +66,7 @@ def labels(image: dict[str, Any]) -> dict[str, str]:
 
 
 def ensure_bases(references: list[str]) -> dict[str, str]:
-    """Reference → image ID for every base, the missing and outdated ones built by scripts/engine; asked once a run."""
+    """Reference → image ID of every base; scripts/engine builds the missing and outdated ones. Asked once a run."""
     asked = [reference for reference in references if reference not in _BASES]
     bases = _engine_script().bases()
     ours = [reference for reference in asked if reference in bases and not _current(reference)]
@@ -91,7 +91,7 @@ _BASES: dict[str, str] = {}
 
 
 def _current(reference: str) -> bool:
-    """Whether the engine has this base with today's content: without `base`, which waits while others build theirs."""
+    """Whether the engine has this base as it is defined now; unlike `engine base`, this waits for no lock."""
     script = _engine_script()
     wanted = script.content_hash(script.bases()[reference])
     return bool(script.built().get(reference, {}).get("hash") == wanted)
