@@ -141,7 +141,7 @@ def test_progress_of_what_is_inflated() -> None:
 def test_missing_paths() -> None:
     Path("myapp.tar").write_bytes(ARCHIVE)
     error = failure("./myap.tar", ImageNotFoundError)
-    assert str(error) == "myap.tar does not exist" and "did you mean myapp.tar?" in error.hint
+    assert str(error) == "./myap.tar does not exist" and "did you mean myapp.tar?" in error.hint
     assert "folder nowhere does not exist" in failure("./nowhere/app.tar", ImageNotFoundError).hint
     failure("./myapp.tar/inside", ImageNotFoundError)
     failure("/" + "x" * 5000, SourceError)
@@ -214,7 +214,7 @@ def test_what_is_no_image(content: bytes, temporary: Path) -> None:
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])
 def test_a_truncated_archive_is_named(packed: str, temporary: Path) -> None:
     Path("thing").write_bytes(PACKED[packed][:-100])
-    assert str(failure("./thing", InvalidImageError)).startswith("thing: ")
+    assert str(failure("./thing", InvalidImageError)).startswith("./thing: ")
     Path("xz").write_bytes(b"\xfd7zXZ\x00" + bytes(100))
     assert "compressed with xz" in str(failure("./xz", InvalidImageError))
     assert list(temporary.iterdir()) == []

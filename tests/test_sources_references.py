@@ -195,6 +195,7 @@ def test_ids() -> None:
 def test_near_matches_put_other_tags_of_the_same_name_first() -> None:
     listed = ["node:18", "node:18-slim", "nodes:20", "python:3.11", "myapp:latest", "localhost/other:1"]
     assert near_matches("node:20", listed)[:2] == ["node:18", "node:18-slim"]
+    assert near_matches("node:17-slim", listed)[0] == "node:18-slim"
     assert near_matches("myap", listed) == ["myapp:latest"]
     assert near_matches("othre:1", listed) == ["localhost/other:1"]
     assert near_matches("zzz", listed) == []

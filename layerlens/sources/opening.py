@@ -94,24 +94,25 @@ def _from_path(reference: Reference, platform: Platform | None, progress: Progre
         return _from_folder(reference, path, platform)
     if reference.kind == "oci":
         raise InvalidImageError(
-            f"{path} is a file, and oci: is for folders", f"Write oci-archive:{path}, or just its path."
+            f"{reference.path} is a file, and oci: is for folders",
+            f"Write oci-archive:{path}, or just its path.",
         )
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise InvalidImageError(
-            f"{path} is a device or a socket, not an image", "Give an archive or a folder."
+            f"{reference.path} is a device or a socket, not an image", "Give an archive or a folder."
         )
     try:
         # A pipe has a path in the shell's <(docker save …); a regular file is read by os.pread.
         stream = path.open("rb", buffering=0)
     except OSError as error:
         raise _cannot_open(reference, path, error) from error
-    return _from_stream(cast("BinaryIO", stream), reference, platform, progress, str(path))
+    return _from_stream(cast("BinaryIO", stream), reference, platform, progress, reference.path)
 
 
 def _from_folder(reference: Reference, path: Path, platform: Platform | None) -> Source:
     if reference.kind in ("docker-archive", "oci-archive"):
         raise InvalidImageError(
-            f"{path} is a folder, and {reference.kind}: is for archives",
+            f"{reference.path} is a folder, and {reference.kind}: is for archives",
             f"Write oci:{path}, or just its path.",
         )
     try:
@@ -125,7 +126,7 @@ def _from_folder(reference: Reference, path: Path, platform: Platform | None) ->
             hint = "It has a Dockerfile: build it (docker build -t app .) and give the image's name."
         else:
             hint = "Give an OCI layout's folder, an archive (docker save -o app.tar …) or an image's name."
-        raise InvalidImageError(f"{path} is a folder without an OCI layout in it", hint)
+        raise InvalidImageError(f"{reference.path} is a folder without an OCI layout in it", hint)
     from layerlens.sources import oci_layout
 
     return oci_layout.open_layout(path, reference.text, reference.selector, platform)
@@ -165,11 +166,13 @@ def _cannot_open(reference: Reference, path: Path, error: OSError | ValueError) 
                 f"{reference.kind}: cuts at the first colon, as skopeo does: give the path without a prefix "
                 f"(./{reference.path}:{reference.selector})."
             )
-        return ImageNotFoundError(f"{path} does not exist", hint)
+        return ImageNotFoundError(f"{reference.path} does not exist", hint)
     if number in (errno.EACCES, errno.EPERM):
-        return SourceError(f"{path} cannot be read: permission denied", "Run as a user who may read it.")
+        return SourceError(
+            f"{reference.path} cannot be read: permission denied", "Run as a user who may read it."
+        )
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return SourceError(f"{path} cannot be opened: {reason or error}", "Check the path.")
+    return SourceError(f"{reference.path} cannot be opened: {reason or error}", "Check the path.")
 
 
 def _missing_part(path: Path) -> str:
@@ -183,4 +186,6 @@ def _missing_part(path: Path) -> str:
         near = get_close_matches(path.name, [child.name for child in parent.iterdir()], 1, 0.75)
     except OSError:
         near = []
-    return f"; did you mean {parent / near[0]}?" if near else f"; the folder {parent} exists."
+    if near:
+        return f"; did you mean {parent / near[0]}?"
+    return f": there is nothing of that name in {'this folder' if str(parent) == '.' else parent}."

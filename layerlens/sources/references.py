@@ -167,12 +167,12 @@ def near_matches(name: str, listed: Iterable[str], limit: int = 3) -> list[str]:
         whole = full_name(candidate)
         short = whole.removeprefix("docker.io/").removeprefix("library/").removeprefix("localhost/")
         mine = asked.removeprefix("docker.io/").removeprefix("library/").removeprefix("localhost/")
-        alike = max(
-            SequenceMatcher(None, mine, short).ratio(),
-            SequenceMatcher(None, mine.rpartition(":")[0], short.rpartition(":")[0]).ratio() - 0.05,
-        )
+        alike = SequenceMatcher(None, mine, short).ratio()
         if whole.rpartition(":")[0] == repository:
             alike += 1
+        else:
+            names = mine.rpartition(":")[0], short.rpartition(":")[0]
+            alike = max(alike, SequenceMatcher(None, *names).ratio() - 0.05)
         if alike >= 0.7:
             scored.append((-alike, candidate))
     return [candidate for _, candidate in sorted(scored)[:limit]]
