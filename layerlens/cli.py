@@ -336,7 +336,7 @@ def write(text: str, *, as_utf8: bool = False) -> None:
         raise OutputClosedError from error
     except OSError as error:
         raise LayerLensError(
-            f"cannot write to standard output: {error.strerror or error}", "make room, or write elsewhere"
+            f"cannot write to standard output: {error.strerror or error}", "Make room, or write elsewhere."
         ) from error
 
 
@@ -355,7 +355,7 @@ def write_lines(lines: Iterable[str], *, as_utf8: bool = False) -> None:
 def refuse_directory(output: Path | None) -> None:
     """Say so before the work is done, not after it."""
     if output is not None and output.is_dir():
-        raise UsageError(f"{output} is a directory", "name a file in it")
+        raise UsageError(f"{output} is a directory", "Name a file in it.")
 
 
 def deliver(text: str, output: Path | None, *, as_utf8: bool) -> None:
@@ -374,7 +374,8 @@ def deliver(text: str, output: Path | None, *, as_utf8: bool) -> None:
         raise OutputClosedError from error
     except OSError as error:
         raise LayerLensError(
-            f"cannot write {output}: {error.strerror or error}", "name a file in a folder that can be written"
+            f"cannot write {output}: {error.strerror or error}",
+            "Name a file in a folder that can be written.",
         ) from error
 
 
@@ -436,12 +437,12 @@ def _unforeseen(error: Exception, program: str) -> int:
             sys.stderr.write(context.get_help() + "\n")
             return BAD_INPUT
         command = getattr(context, "command_path", program)
-        return _fail(str(format_message()), f"see {command} --help", trace=False)
+        return _fail(str(format_message()), f"See `{command} --help`.", trace=False)
     if isinstance(error, MemoryError):
-        return _fail("there is not enough memory for this image", "run it where more is free")
+        return _fail("there is not enough memory for this image", "Run it where more is free.")
     return _fail(
         f"layerlens itself went wrong: {type(error).__name__}: {error}",
-        "this is a bug: please report it with the traceback that --debug shows",
+        "This is a bug: please report it with the traceback that --debug shows.",
     )
 
 

@@ -66,11 +66,11 @@ def strip_client_flags(arguments: Sequence[str], environment: MutableMapping[str
         elif name in _FLAGS_WITH_VALUE:
             if value is None:
                 if not rest:
-                    raise UsageError(f"flag needs an argument: {flag}", "see docker --help")
+                    raise UsageError(f"flag needs an argument: {flag}", "See `docker --help`.")
                 value = rest.pop(0)
             said[_FLAGS_WITH_VALUE[name]] = value
         else:
-            raise UsageError(f"no such flag of the docker client: {flag}", "see docker --help")
+            raise UsageError(f"no such flag of the docker client: {flag}", "See `docker --help`.")
     if rest[:2] == ["help", NAME]:  # docker help layerlens …
         rest = [*rest[2:], "--help"]
     elif rest and rest[0] == NAME:
@@ -98,7 +98,7 @@ def _is_true(value: str | None) -> bool:
 
 def _honour(said: Mapping[str, str], environment: MutableMapping[str, str]) -> None:
     if "host" in said and "context" in said:
-        raise UsageError("both --host and --context say which engine to use", "give one of them")
+        raise UsageError("both --host and --context say which engine to use", "Give one of them.")
     if "config" in said:
         environment["DOCKER_CONFIG"] = said["config"]
     if "host" in said:
@@ -114,13 +114,13 @@ def _honour(said: Mapping[str, str], environment: MutableMapping[str, str]) -> N
             if path.name != expected:
                 raise UsageError(
                     f"--{name} names {path.name}, but certificates are found by folder",
-                    "put ca.pem, cert.pem and key.pem in one folder and set DOCKER_CERT_PATH to it",
+                    "Put ca.pem, cert.pem and key.pem in one folder and set DOCKER_CERT_PATH to it.",
                 )
             folders.add(str(path.parent))
     if len(folders) > 1:
         raise UsageError(
             "the TLS files lie in different folders",
-            "put ca.pem, cert.pem and key.pem in one folder and set DOCKER_CERT_PATH to it",
+            "Put ca.pem, cert.pem and key.pem in one folder and set DOCKER_CERT_PATH to it.",
         )
     if folders:
         environment["DOCKER_CERT_PATH"] = folders.pop()
@@ -138,7 +138,7 @@ def link_path(environment: Mapping[str, str] | None = None) -> Path:
     try:
         folder = Path(config) if config else Path.home() / ".docker"
     except RuntimeError as error:
-        raise UsageError("there is no home directory", "set DOCKER_CONFIG to the client's folder") from error
+        raise UsageError("there is no home directory", "Set DOCKER_CONFIG to the client's folder.") from error
     return folder / "cli-plugins" / EXECUTABLE
 
 
@@ -160,7 +160,7 @@ def executable() -> Path:
     if found is None:
         raise LayerLensError(
             f"there is no {EXECUTABLE} beside this layerlens",
-            "install it with pip, pipx or uv, then try again",
+            "Install it with pip, pipx or uv, then try again.",
         )
     return Path(found).absolute()
 
@@ -175,7 +175,7 @@ def install(target: Path | None = None, link: Path | None = None) -> tuple[Path,
     link = link_path() if link is None else link
     if _occupied(link) and not _is_ours(link):
         raise UsageError(
-            f"{link} exists and is not a link that layerlens made", "move it away, then install again"
+            f"{link} exists and is not a link that layerlens made", "Move it away, then install again."
         )
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,10 @@ def remove(link: Path | None = None) -> Path | None:
     if not _occupied(link):
         return None
     if not _is_ours(link):
-        raise UsageError(f"{link} is not a link that layerlens made", "it was left as it is")
+        raise UsageError(
+            f"{link} is not a link that layerlens made",
+            "It was left as it is; remove it yourself if nobody needs it.",
+        )
     try:
         link.unlink()
     except OSError as error:
@@ -219,5 +222,5 @@ def _is_ours(link: Path) -> bool:
 def _cannot(verb: str, link: Path, error: OSError) -> LayerLensError:
     return LayerLensError(
         f"cannot {verb} {link}: {error.strerror or error}",
-        "make the folder writable, or set DOCKER_CONFIG to one that is",
+        "Make the folder writable, or set DOCKER_CONFIG to one that is.",
     )

@@ -362,7 +362,7 @@ def test_wrong_usage(
     assert captured.out == b""
     said, hint = two_lines(captured.err)
     assert part in said
-    assert hint == f"see {help_of} --help"
+    assert hint == f"See `{help_of} --help`."
 
 
 def test_without_arguments_the_help_is_on_stderr(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imagekit
 import pytest
 
 import layerlens
@@ -210,8 +211,15 @@ def test_the_command_line(tmp_path: Path, link: Path, capsys: pytest.CaptureFixt
 # The real client
 
 
-def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60)
+def _docker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 @needs_client
@@ -226,6 +234,38 @@ def test_the_real_client_finds_and_runs_it(link: Path) -> None:
     wrong = _docker("layerlens", "inspect", "--nonsense")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: No such option: --nonsense")
-    assert "see docker layerlens inspect --help" in wrong.stderr
+    assert "See `docker layerlens inspect --help`." in wrong.stderr
     assert cli.run(["plugin", "remove"]) == 0
     assert "layerlens" not in _docker("--help").stdout
+
+
+@pytest.mark.engine
+@needs_client
+@needs_script
+def test_the_real_client_inspects_an_image_of_its_engine(link: Path, tmp_path: Path) -> None:
+    tag = f"layerlens-plugin-test:{os.getpid()}"
+    name = f"layerlens-plugin-test-{os.getpid()}"
+    archive = tmp_path / "image.tar"
+    built = imagekit.image([imagekit.layer({"/etc/": imagekit.DIR, "/etc/motd": b"hello"})], tags=(tag,))
+    archive.write_bytes(imagekit.tar_of(imagekit.docker_archive_25(built)))
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    elsewhere = {"DOCKER_HOST": "unix:///nonexistent.sock"}
+    assert cli.run(["plugin", "install"]) == 0
+    try:
+        loaded = _docker("load", "-i", str(archive))
+        assert loaded.returncode == 0, loaded.stderr
+        asked = _docker("layerlens", "inspect", tag, "--format", "json")
+        assert (asked.returncode, asked.stderr) == (0, "")
+        assert json.loads(asked.stdout)["image"]["reference"] == tag
+        by_flag = _docker("--host", host, "layerlens", "inspect", tag, "--format", "json", **elsewhere)
+        assert (by_flag.returncode, by_flag.stderr) == (0, "")
+        assert by_flag.stdout == asked.stdout
+        made = _docker("context", "create", name, "--docker", f"host={host}")
+        assert made.returncode == 0, made.stderr
+        by_context = _docker("--context", name, "layerlens", "inspect", tag, "--format", "json", **elsewhere)
+        assert (by_context.returncode, by_context.stderr) == (0, "")
+        assert by_context.stdout == asked.stdout
+        nowhere = _docker("layerlens", "inspect", tag, **elsewhere)
+        assert nowhere.returncode == 2
+    finally:
+        _docker("rmi", "-f", tag)

@@ -292,13 +292,13 @@ def to_frame(report: Report, table: str) -> pd.DataFrame:
     Raises :class:`UsageError` for a table that does not exist, :class:`LayerLensError` without pandas.
     """
     if table not in TABLES:
-        raise UsageError(f"no table named {table!r}", f"choose one of {', '.join(TABLES)}")
+        raise UsageError(f"no table named {table!r}", f"Choose one of {', '.join(TABLES)}.")
     try:
         import pandas  # noqa: F401
     except ImportError as error:
         raise LayerLensError(
             f"to_pandas needs pandas, which cannot be imported: {error}",
-            "install the notebook extra: pip install 'layerlens-oci[notebook]'",
+            "Install the notebook extra: pip install 'layerlens-oci[notebook]'",
         ) from error
     if table == "files":
         return _files_frame(report)
@@ -346,7 +346,7 @@ def _files_frame(report: Report) -> pd.DataFrame:
     if not isinstance(report, HasFileRows):
         raise UsageError(
             "this report does not hold the image's files",
-            "call to_pandas on the report that layerlens.inspect returned",
+            "Call to_pandas on the report that layerlens.inspect returned.",
         )
     columns = list(zip(*report.file_rows(), strict=True)) or [()] * len(FILE_COLUMNS)
     values = dict(zip(FILE_COLUMNS, columns, strict=True))
