@@ -411,6 +411,10 @@ def run(arguments: Sequence[str], program: str = "layerlens") -> int:
     """Run one command and return its exit status; errors have been told on stderr by then."""
     global _debug
     _debug = False
+    if sys.stderr is None:  # closed by whoever started us
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if sys.stdout is None:
+        return _fail("standard output is closed", "Leave it open, or let it go to /dev/null.")
     try:
         status = app(list(arguments), prog_name=program, standalone_mode=False)
         sys.stdout.flush()
@@ -424,6 +428,11 @@ def run(arguments: Sequence[str], program: str = "layerlens") -> int:
         return INTERRUPTED
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else DONE
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(
+            f"the system says: {error.strerror or error}{where}", "Mend that; --debug shows where it arose."
+        )
     except Exception as error:
         return _unforeseen(error, program)
     return status if isinstance(status, int) else DONE

@@ -215,6 +215,25 @@ def test_full_stdout(archive: str) -> None:
     assert "standard output" in two_lines(done.stderr)[0]
 
 
+def test_help_to_a_full_disk() -> None:
+    with open("/dev/full", "wb") as full:
+        done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert "No space left" in two_lines(done.stderr)[0]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_closed_streams(archive: str, closed: str) -> None:
+    command = f"exec {sys.executable} -m layerlens ls {archive} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=False)
+    if closed == ">&-":
+        assert done.returncode == 2
+        assert two_lines(done.stderr)[0] == "standard output is closed"
+    else:
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.endswith(b"\n")
+
+
 def test_a_reader_that_leaves_early(crowded: str) -> None:
     for arguments in (["ls", crowded], ["ls", crowded, "--format", "json"], ["inspect", crowded]):
         process = start(*arguments)
