@@ -70,7 +70,7 @@ class Node:
         found: list[Package] = []
         known: dict[ImagePath, _Project] = {}
         for root in sorted(projects):
-            known[root] = project = _Project(fs, root, projects[root], diagnostics)
+            known[root] = project = _Project(fs, root, sorted(projects[root]), diagnostics)
             project.read_hidden_lockfile(known)
             found += project.packages()
         return found
