@@ -118,8 +118,8 @@ def parse_config(raw: bytes) -> ImageConfig:
             _text(value.get("variant"), "variant"),
         ),
         created=_text(value.get("created"), "created"),
-        entrypoint=_strings(run.get("Entrypoint"), "config.Entrypoint"),
-        cmd=_strings(run.get("Cmd"), "config.Cmd"),
+        entrypoint=_strings(run.get("Entrypoint"), "config.Entrypoint", lone=True),
+        cmd=_strings(run.get("Cmd"), "config.Cmd", lone=True),
         user=_text(run.get("User"), "config.User"),
         workdir=_text(run.get("WorkingDir"), "config.WorkingDir"),
         env=_strings(run.get("Env"), "config.Env") or (),
@@ -131,7 +131,7 @@ def parse_config(raw: bytes) -> ImageConfig:
         },
         healthcheck=_object(run.get("Healthcheck"), "config.Healthcheck") or None,
         stop_signal=_text(run.get("StopSignal"), "config.StopSignal"),
-        shell=_strings(run.get("Shell"), "config.Shell"),
+        shell=_strings(run.get("Shell"), "config.Shell", lone=True),
         diff_ids=tuple(DiffId(diff_id) for diff_id in diff_ids),
         history=tuple(history),
         raw=value,
@@ -163,11 +163,11 @@ def _text(value: object, where: str) -> str | None:
     return value or None
 
 
-def _strings(value: object, where: str) -> tuple[str, ...] | None:
-    """A list of strings; a lone string counts as a list of one, as Docker itself reads Cmd."""
+def _strings(value: object, where: str, lone: bool = False) -> tuple[str, ...] | None:
+    """A list of strings; where ``lone``, a string is a list of one, as Docker itself reads Cmd."""
     if value is None:
         return None
-    if isinstance(value, str):
+    if lone and isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidImageError(f"{where} of the image's config is not a list of strings", _HINT)
