@@ -140,6 +140,8 @@ class Filesystem:
             else:
                 self._replace(path, old, gid, kind, number)
         self._link_up(hardlinks, number, renamed)
+        if _WHITEOUT in types or _OPAQUE in types:
+            self._imply_marked(number)
 
     def _links_on_the_way(self, index: LayerIndex) -> dict[str, str]:
         """Symlinks of this layer that other entries of the same layer have as a parent directory."""
@@ -230,6 +232,19 @@ class Filesystem:
             return 0
         layer = bisect_right(self.bases, gid) - 1
         return self.indexes[layer].sizes[gid - self.bases[layer]]
+
+    def _imply_marked(self, number: int) -> None:
+        """Make the directories that a layer's markers lie in: engines do, also where a marker hides nothing."""
+        index, base = self.indexes[number], self.bases[number]
+        for path, kind in zip(index.paths, index.types, strict=True):
+            if kind < _WHITEOUT:
+                continue
+            directory = path.rstrip("/") if kind == _OPAQUE else path.rpartition("/")[0]
+            above = directory
+            while above not in self.children and above not in self.live:
+                above = above.rpartition("/")[0]
+            if directory not in self.children and (above in self.children or self.live[above] < base):
+                self._imply(directory, number)
 
     def _whiteouts(self, number: int) -> None:
         """Apply a layer's whiteouts and opaque markers to the layers below."""
