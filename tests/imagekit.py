@@ -900,7 +900,7 @@ def sample(tags: Sequence[str] = ("kit:latest",)) -> BuiltImage:
             "/bin/app": File(data=b"#!/bin/sh\nexec python3 /app/main.py\n", mode=0o755),
             "/bin/su": File(data=b"su" * 500, mode=0o4755, gid=42),
             "/bin/ping": File(
-                data=b"ping" * 300, mode=0o755, xattrs={"security.capability": b"\1\0\0\2\0 \0\0"}
+                data=b"ping" * 300, mode=0o755, xattrs={"security.capability": b"\1\0\0\2\0 " + bytes(14)}
             ),
             "/etc/": DIR,
             "/etc/os-release": b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
@@ -910,7 +910,7 @@ def sample(tags: Sequence[str] = ("kit:latest",)) -> BuiltImage:
             "/usr/lib/": DIR,
             "/usr/lib/libc.so.6": File(data=b"\x7fELF" + b"c" * 9000, mode=0o755),
             "/usr/lib/libc.a": b"!<arch>\n" + b"a" * 4000,
-            "/usr/lib/libc-again.so": Hardlink(target="/usr/lib/libc.so.6"),
+            "/usr/lib/libc-again.so": Hardlink(target="/usr/lib/libc.so.6", mode=0o755),
             "/usr/share/doc/hello/copyright": b"Copyright\n" * 20,
             "/usr/bin/hello": File(data=b"\x7fELF" + b"hello" * 200, mode=0o755),
             "/var/lib/dpkg/status": (
@@ -960,6 +960,7 @@ def sample(tags: Sequence[str] = ("kit:latest",)) -> BuiltImage:
     )
     change = layer(
         {
+            "/app/": Dir(uid=1000, gid=1000),
             "/app/main.py": File(data=b"print('second')\n" * 9, uid=1000, gid=1000),
             "/bin/app": File(data=b"#!/bin/sh\nexec python3 /app/main.py\n", mode=0o700),
             "/data/three": b"1" * 2000,
@@ -971,7 +972,14 @@ def sample(tags: Sequence[str] = ("kit:latest",)) -> BuiltImage:
         opaque=["/data"],
         markers_first=True,
     )
-    link = layer({"/app/alias.py": Symlink(target="main.py"), "/srv/": DIR, "/srv/new": b""})
+    link = layer(
+        {
+            "/app/": Dir(uid=1000, gid=1000),
+            "/app/alias.py": Symlink(target="main.py"),
+            "/srv/": DIR,
+            "/srv/new": b"",
+        }
+    )
     return image(
         [base, build, change, link],
         tags=tags,
