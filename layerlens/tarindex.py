@@ -38,6 +38,8 @@ MAX_PATH = 4 << 20
 MAX_EXTENSION = 64 << 20
 """Largest pax header or GNU long name that is read; larger ones are refused, not allocated."""
 MAX_ENTRIES = 20_000_000
+MAX_HOLES = 1 << 30
+"""Zeros of one sparse file that are hashed as a reader would see them: a header may claim exabytes of them."""
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARKER = ".wh..wh..opq"
@@ -588,6 +590,8 @@ class _Scanner:
     def _pass_sparse(self, payload: int, stored: int, pieces: list[tuple[int, int]], real: int) -> None:
         """SHA-256 of a sparse file as a reader sees it: holes are zeros."""
         assert self.feed is not None
+        if real - sum(length for _, length in pieces) > MAX_HOLES:
+            return
         row = len(self.index.paths)
         digest = hashlib.sha256()
         zeros = bytes(1 << 16)
