@@ -24,7 +24,7 @@ from typing import Protocol
 
 from layerlens.errors import InvalidImageError, LinkLoopError, PathNotFoundError
 from layerlens.model import Diagnostic, Entry, EntryType, ImagePath, ShadowKind
-from layerlens.tarindex import LayerIndex
+from layerlens.tarindex import MAX_HOLES, LayerIndex
 
 MAX_LINKS = 40
 """Symbolic links followed in one lookup before it counts as a loop (Linux: path_resolution(7))."""
@@ -708,8 +708,27 @@ class Filesystem:
                 source += len(data)
             at = offset + length
 
+    @staticmethod
+    def _mostly_holes(index: LayerIndex, row: int) -> bool:
+        pieces = index.sparse.get(row)
+        return pieces is not None and index.sizes[row] - sum(length for _, length in pieces) > MAX_HOLES
+
+    def stored_pieces(self, gid: int) -> Iterator[bytes]:
+        """A sparse file's map and the bytes that are stored of it; no zeros."""
+        layer, row = self.locate(gid)
+        index, content = self.indexes[layer], self.layers[layer]
+        yield f"{index.sizes[row]} {index.sparse[row]}".encode()
+        source = index.offsets[row]
+        for _, length in index.sparse[row]:
+            for at in range(source, source + length, 1 << 20):
+                yield content.pread(at, min(1 << 20, source + length - at))
+            source += length
+
     def digest(self, gid: int) -> bytes:
-        """SHA-256 of the payload of the regular file with this gid; computed once."""
+        """SHA-256 of the payload of the regular file with this gid; computed once.
+
+        Of a sparse file with more than a gigabyte of holes: of its map and its stored bytes.
+        """
         layer, row = self.locate(gid)
         known = self.indexes[layer].digests.get(row) or self._digests.get(gid)
         if known is None:
@@ -719,7 +738,7 @@ class Filesystem:
                 known = hashlib.sha256(self.layers[layer].pread(index.offsets[row], size)).digest()
             else:
                 hasher = hashlib.sha256()
-                for chunk in self.chunks(gid):
+                for chunk in self.stored_pieces(gid) if self._mostly_holes(index, row) else self.chunks(gid):
                     hasher.update(chunk)
                 known = hasher.digest()
             self._digests[gid] = known
