@@ -55,7 +55,7 @@ class Explanation:
     """Of a directory, that of most of its bytes; None for what has no bytes."""
     verdict: Verdict | None = None
     chain: Sequence[Edge] | None = None
-    would_need: Sequence[ImagePath] | None = None
+    would_need: Sequence[Edge] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +366,7 @@ class Image:
     def _repr_html_(self) -> str:
         from layerlens.render.notebook import image_html
 
-        return image_html(self.summary)
+        return image_html(self.summary, self.instructions, [sum(layer.index.sizes) for layer in self.layers])
 
 
 def _largest_first(sums: Sequence[int], files: Sequence[int] | None = None) -> Iterator[tuple[str, int]]:

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from layerlens.errors import InvalidImageError, LinkLoopError, PathNotFoundError
 from layerlens.model import Diagnostic, Entry, EntryType, ImagePath, ShadowKind
-from layerlens.tarindex import MAX_HOLES, LayerIndex
+from layerlens.tarindex import MAX_HOLES, LayerIndex, normal_path
 
 MAX_LINKS = 40
 """Symbolic links followed in one lookup before it counts as a loop (Linux: path_resolution(7))."""
@@ -112,20 +112,21 @@ class Filesystem:
                 "path-escapes-root", f"layer {number}: {name!r} points above the root; held inside it", "/"
             )
         hardlinks: list[int] = []
-        renamed = self._links_on_the_way(index)
         for gid, (path, kind) in enumerate(zip(paths, types, strict=True), base):
             if kind >= _WHITEOUT:
                 continue
             if kind == _HARDLINK:
                 hardlinks.append(gid)
                 continue
-            if renamed:
-                path = self._through_own_links(path, renamed)
             old = live.get(path)
             if old is None:
                 parent, _, name = path.rpartition("/")
                 names = children.get(parent)
                 if names is None:
+                    through = self._through_own_links(path, base)
+                    if through != path:
+                        self._place(through, gid, kind, number)
+                        continue
                     self._imply(parent, number)
                     names = children[parent]
                 elif not name:  # the root's own entry
@@ -139,42 +140,36 @@ class Filesystem:
                     self._again(path, self._size(gid))
             else:
                 self._replace(path, old, gid, kind, number)
-        self._link_up(hardlinks, number, renamed)
+        self._link_up(hardlinks, number)
         if _WHITEOUT in types or _OPAQUE in types:
             self._imply_marked(number)
 
-    def _links_on_the_way(self, index: LayerIndex) -> dict[str, str]:
-        """Symlinks of this layer that other entries of the same layer have as a parent directory."""
-        links = {index.paths[row]: text for row, text in index.links.items() if index.types[row] == _SYMLINK}
-        if not links:
-            return {}
-        parents: set[str] = set()
-        for path in index.paths:
-            parents.add(path.rpartition("/")[0])
-        seen: set[str] = set()
-        used: dict[str, str] = {}
-        for parent in parents:
-            while parent and parent not in seen:
-                seen.add(parent)
-                if parent in links:
-                    used[parent] = links[parent]
-                parent = parent.rpartition("/")[0]
-        if used:
-            own = dict(zip(index.paths, index.types, strict=True))
-            used = {path: text for path, text in used.items() if own[path] == _SYMLINK}
-        return used
+    def _place(self, path: ImagePath, gid: int, kind: int, number: int) -> None:
+        """Make ``path`` live, whatever is there; the unhurried form of the loop above."""
+        old = self.live.get(path)
+        if old is not None:
+            self._replace(path, old, gid, kind, number)
+            return
+        parent, _, name = path.rpartition("/")
+        if parent not in self.children:
+            self._imply(parent, number)
+        self.children[parent][name] = gid
+        self.live[path] = gid
+        if kind == _DIR:
+            self.children[path] = {}
+        if path in self._buried:
+            self._again(path, self._size(gid))
 
-    @staticmethod
-    def _through_own_links(path: str, links: dict[str, str]) -> str:
-        """Where an engine writes ``path`` when a parent is a symlink that the same layer brought."""
+    def _through_own_links(self, path: ImagePath, base: int) -> ImagePath:
+        """Where an engine writes ``path`` when a parent of it is a symlink that the same layer brought."""
         for _ in range(MAX_LINKS):
             at = path.find("/", 1)
             while at > 0:
-                head = path[:at]
-                if head in links:
-                    text = links[head]
-                    start = text if text.startswith("/") else head.rpartition("/")[0] + "/" + text
-                    path = _join_normal(start + path[at:])
+                gid = self.live.get(path[:at], -1)
+                text = self._symlink_text(gid) if gid >= base else None
+                if text is not None:
+                    start = text if text.startswith("/") else f"{path[:at].rpartition('/')[0]}/{text}"
+                    path = normal_path(start + path[at:])[0]
                     break
                 at = path.find("/", at + 1)
             else:
@@ -305,7 +300,7 @@ class Filesystem:
                 del children[directory]
         children[path] = {}
 
-    def _link_up(self, rows: list[int], number: int, renamed: dict[str, str]) -> None:
+    def _link_up(self, rows: list[int], number: int) -> None:
         """Place hard links once everything they may name is there; chains may need more than one round."""
         index, base = self.indexes[number], self.bases[number]
         waiting = rows
@@ -313,8 +308,11 @@ class Filesystem:
             missing = []
             for gid in waiting:
                 row = gid - base
-                target = self._through_own_links(index.links[row], renamed) if renamed else index.links[row]
-                path = self._through_own_links(index.paths[row], renamed) if renamed else index.paths[row]
+                target, path = index.links[row], index.paths[row]
+                if path.rpartition("/")[0] not in self.children:
+                    path = self._through_own_links(path, base)
+                if target not in self.live:
+                    target = self._through_own_links(target, base)
                 found = self.live.get(target)
                 if found is None or found < 0 or target in self.children:
                     missing.append(gid)
@@ -323,15 +321,7 @@ class Filesystem:
                 if inode == gid or path == target:
                     continue
                 self.inode[gid] = inode
-                old = self.live.get(path)
-                if old is not None:
-                    self._replace(path, old, gid, _HARDLINK, number)
-                    continue
-                parent, _, name = path.rpartition("/")
-                if parent not in self.children:
-                    self._imply(parent, number)
-                self.children[parent][name] = gid
-                self.live[path] = gid
+                self._place(path, gid, _HARDLINK, number)
             if len(missing) == len(waiting):
                 for gid in missing:
                     row = gid - base
@@ -754,14 +744,3 @@ class Filesystem:
 
 def _missing(path: str) -> PathNotFoundError:
     return PathNotFoundError(f"no such path in the image: {path}", "List what is there with `layerlens ls`.")
-
-
-def _join_normal(path: str) -> str:
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            if parts:
-                parts.pop()
-        elif part and part != ".":
-            parts.append(part)
-    return "/" + "/".join(parts)

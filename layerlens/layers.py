@@ -14,7 +14,6 @@ import os
 import queue
 import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
@@ -96,6 +95,8 @@ def open_layers(
                 _check(source, None, tar_hash.digest(), f"layer {number}")
             return layer
         return _open_plain(source, known)
+
+    from concurrent.futures import ThreadPoolExecutor  # five milliseconds that an uncompressed image saves
 
     pool = ThreadPoolExecutor(max_workers=min(4, max(1, os.cpu_count() or 1)))
     try:

@@ -31,9 +31,9 @@ except ImportError:  # pragma: no cover - isal is a dependency, but the index mu
     from zlib import crc32
 
 BLOCK = 512
-WINDOW = 64 * 1024
+WINDOW = 32 * 1024
 """Bytes read at a time where payloads are hopped over."""
-SMALL = WINDOW - BLOCK
+SMALL = WINDOW // 2
 MAX_PATH = 4 << 20
 MAX_EXTENSION = 64 << 20
 """Largest pax header or GNU long name that is read; larger ones are refused, not allocated."""
