@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from layerlens.categories import CATEGORIES, Classifier
+from layerlens.categories import CATEGORIES, NONE, Classifier
 from layerlens.filesystem import Filesystem, Shadow
 from layerlens.model import EntryType, ImagePath, Package, ShadowKind
 from layerlens.report import DuplicateGroup, PathReport, WasteItem, WasteReport
@@ -25,10 +25,9 @@ PATH_SHARE = 0.01
 CHILD_SHARE = 0.9
 """Share of a directory's bytes from which on a listed descendant stands for it."""
 HOME_CATEGORIES = ("package-cache", "vcs", "compilers")
-"""Categories whose topmost directories are listed whatever their size (compilers: from a megabyte on)."""
+"""Categories whose topmost directories are listed whatever their size."""
 HOME_NAMES = frozenset({"node_modules"})
 HOME_MARKERS = frozenset({"pyvenv.cfg"})
-COMPILER_HOME_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -43,6 +42,8 @@ class Subtree:
     """Bytes by index into CATEGORIES."""
     owner: int = _NOBODY
     """Index of the package that owns the directory itself."""
+    purpose: int = NONE
+    """Index of the category that the directory itself stands for."""
 
 
 class Attribution:
@@ -57,6 +58,7 @@ class Attribution:
         self.layer_column = array("I")
         for number, index in enumerate(fs.indexes):
             self.layer_column.extend(array("I", [number]) * len(index))
+        self._streamed = any(index.digests for index in fs.indexes)
         self._classifier = classifier or Classifier()
         listed = list(packages)
         self._owned = _Ownership(fs, listed)
@@ -83,6 +85,7 @@ class Attribution:
         layer_categories = self.layer_categories
         package_bytes, package_files = self.package_bytes, self.package_files
         directory_state, file_category = self._classifier.directory, self._classifier.file
+        purpose_of = self._classifier.purpose
         inode, groups = fs.inode, fs.groups
         has_links = bool(groups)
         owned_names, roots = self._owned.names, self._owned.roots
@@ -100,6 +103,7 @@ class Attribution:
                 state = directory_state("", None)
                 inherited = _NOBODY
             states[directory] = state
+            tree.purpose = purpose_of(state)
             tree.owner = owner_here = roots.get(directory, inherited)
             owned = owned_names.get(directory, nothing)
             total = files = mask = 0
@@ -213,30 +217,20 @@ class Attribution:
     def _homes(self) -> set[ImagePath]:
         """Directories that the reader looks for, whatever their size."""
         found: set[ImagePath] = set()
-        indexes = [CATEGORIES.index(name) for name in HOME_CATEGORIES]
-        compilers = CATEGORIES.index("compilers")
-        inside: dict[str, object] = {"": None}
-        """Directory → what it lies inside of: a category's index, a home's name, or None."""
+        wanted = [CATEGORIES.index(name) for name in HOME_CATEGORIES]
+        inside_modules: set[ImagePath] = set()
         for directory, tree in self.subtrees.items():
-            if not directory:
-                continue
             parent, _, name = directory.rpartition("/")
-            where = inside[parent]
-            if where is None and tree.size_bytes:
-                for category in indexes:
-                    size = tree.categories.get(category, 0)
-                    if size >= CHILD_SHARE * tree.size_bytes and (
-                        category != compilers or size >= COMPILER_HOME_BYTES
-                    ):
-                        where = category
-                        found.add(directory)
-                        break
-            if name in HOME_NAMES and where != "node_modules":
+            nested = parent in inside_modules
+            if nested or name in HOME_NAMES:
+                inside_modules.add(directory)
+            if name in HOME_NAMES:
+                if not nested:
+                    found.add(directory)
+            elif HOME_MARKERS & self.fs.children[directory].keys() or (
+                tree.purpose in wanted and directory and tree.purpose != self.subtrees[parent].purpose
+            ):
                 found.add(directory)
-                where = name
-            elif HOME_MARKERS & self.fs.children[directory].keys():
-                found.add(directory)
-            inside[directory] = where
         return found
 
     def _file_report(self, path: ImagePath, gid: int) -> PathReport:
@@ -391,13 +385,16 @@ class Attribution:
                     collisions.setdefault(key, [earlier]).append(gid)
         report: list[DuplicateGroup] = []
         for key, gids in collisions.items():
-            by_digest: dict[bytes, list[int]] = {}
+            by_content: dict[bytes, list[int]] = {}
+            # Comparing small contents is cheaper than hashing each; a digest is needed only once a group.
+            content = fs.read_gid if key >> 32 <= SMALL and not self._streamed else fs.digest
             for gid in sorted(gids):
-                by_digest.setdefault(fs.digest(gid), []).append(gid)
-            for digest, same in by_digest.items():
+                by_content.setdefault(content(gid), []).append(gid)
+            for same in by_content.values():
                 if len(same) > 1:
                     names = sorted(path_of[gid] for gid in same)
-                    report.append(DuplicateGroup("sha256:" + digest.hex(), key >> 32, names))
+                    digest = fs.digest(same[0]).hex()
+                    report.append(DuplicateGroup("sha256:" + digest, key >> 32, names))
         report.sort(key=lambda group: (-group.size_bytes * (len(group.paths) - 1), group.paths[0]))
         return report
 

@@ -53,7 +53,7 @@ def table() -> Table:
 class _Names:
     """File patterns of one context: exact names, suffixes, and the rest tried one by one."""
 
-    __slots__ = ("exact", "seen", "suffixes", "tails", "wild")
+    __slots__ = ("ends", "exact", "heads", "seen", "suffixes", "tails", "wild")
 
     def __init__(self) -> None:
         self.exact: dict[str, int] = {}
@@ -63,6 +63,9 @@ class _Names:
         """Longer endings by their last suffix: ``.map`` → ``.js.map``."""
         self.wild: list[tuple[str, str, int]] = []
         """(prefix, suffix, category) of patterns with a ``*`` elsewhere."""
+        self.heads: tuple[str, ...] = ()
+        """Their prefixes, and in ``ends`` the suffixes of those without: one look tells that none fits."""
+        self.ends: tuple[str, ...] = ()
         self.seen: dict[str, int] = {}
 
     def add(self, pattern: str, category: int) -> None:
@@ -75,7 +78,15 @@ class _Names:
         elif not head and "." in tail:
             self.tails.setdefault(tail[tail.rindex(".") :], []).append((tail, category))
         else:
-            self.wild.append((head, tail, category))
+            self.add_wild(head, tail, category)
+
+    def add_wild(self, head: str, tail: str, category: int) -> None:
+        """Adds a pattern that is neither exact nor an ending."""
+        self.wild.append((head, tail, category))
+        if head:
+            self.heads += (head,)
+        else:
+            self.ends += (tail,)
 
     def look(self, name: str) -> int:
         """The first category whose pattern fits, or NONE; remembered."""
@@ -88,9 +99,10 @@ class _Names:
             for tail, category in self.tails.get(suffix, ()):
                 if category < found and name.endswith(tail):
                     found = category
-        for head, tail, category in self.wild:
-            if category < found and name.startswith(head) and name.endswith(tail):
-                found = category
+        if name.startswith(self.heads) or name.endswith(self.ends):
+            for head, tail, category in self.wild:
+                if category < found and name.startswith(head) and name.endswith(tail):
+                    found = category
         self.seen[name] = found
         return found
 
@@ -208,6 +220,11 @@ class Classifier:
             return self._owned.get(owned_by, self._owned_default)
         return state.fallback
 
+    def purpose(self, state: object) -> int:
+        """Index of the category that a directory itself stands for, with all below it; NONE if for none."""
+        assert isinstance(state, _State)
+        return state.purpose
+
     # -- building ------------------------------------------------------------------------------------------
 
     def _read(self, rows: Table) -> None:
@@ -305,12 +322,12 @@ def _with_local(names: _Names, local: Iterable[tuple[str, str | None, int]]) -> 
     more.exact = dict(names.exact)
     more.suffixes = names.suffixes
     more.tails = names.tails
-    more.wild = list(names.wild)
+    more.wild, more.heads, more.ends = list(names.wild), names.heads, names.ends
     for head, tail, category in local:
         if tail is None:
             _put(more.exact, head, category)
         else:
-            more.wild.append((head, tail, category))
+            more.add_wild(head, tail, category)
     return more
 
 
