@@ -362,9 +362,7 @@ class Attribution:
             if gid < 0 or types[gid] != _FILE:
                 continue
             size = sizes[gid]
-            if not size or gid in inode:
-                continue
-            if gid in groups:
+            if not size or gid in inode or gid in groups:
                 continue
             key = size << 32 | crcs[gid]
             earlier = first.setdefault(key, gid)
@@ -384,6 +382,7 @@ class Attribution:
                 if earlier != gid:
                     collisions.setdefault(key, [earlier]).append(gid)
         report: list[DuplicateGroup] = []
+        fs.hash_ahead([gid for key, gids in collisions.items() if key >> 32 > SMALL for gid in gids])
         for key, gids in collisions.items():
             by_content: dict[bytes, list[int]] = {}
             # Comparing small contents is cheaper than hashing each; a digest is needed only once a group.

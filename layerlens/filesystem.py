@@ -22,7 +22,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from layerlens.errors import InvalidImageError, LinkLoopError, PathNotFoundError
+from layerlens.errors import InvalidImageError, LayerLensError, LinkLoopError, PathNotFoundError
 from layerlens.model import Diagnostic, Entry, EntryType, ImagePath, ShadowKind
 from layerlens.tarindex import MAX_HOLES, LayerIndex, normal_path
 
@@ -733,6 +733,24 @@ class Filesystem:
                 known = hasher.digest()
             self._digests[gid] = known
         return known
+
+    def hash_ahead(self, gids: Sequence[int]) -> None:
+        """Compute the digests of many files, on two threads: ``hashlib`` and ``pread`` let each other run."""
+        if len(gids) < 16:
+            return
+        from threading import Thread
+
+        def work(part: Sequence[int]) -> None:
+            try:
+                for gid in part:
+                    self.digest(gid)
+            except LayerLensError:
+                return  # whoever asks for that digest gets the error
+
+        helper = Thread(target=work, args=(gids[1::2],), daemon=True)
+        helper.start()
+        work(gids[::2])
+        helper.join()
 
     def sizes_column(self) -> array[int]:
         """Payload size of every gid, all layers one after another."""

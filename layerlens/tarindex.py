@@ -325,7 +325,8 @@ class _Scanner:
                     + window[off : off + 100].partition(b"\0")[0]
                 )
             else:
-                name = window[off : off + 100].partition(b"\0")[0]
+                nul = window.find(0, off, off + 100)
+                name = window[off : nul if nul >= 0 else off + 100]
             path = "/" + str(name, "utf-8", "surrogateescape")
             if path[-1] == "/":
                 path = path[:-1]
