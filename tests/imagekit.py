@@ -935,7 +935,7 @@ def sample(tags: Sequence[str] = ("kit:latest",)) -> BuiltImage:
     )
     build = layer(
         {
-            "/usr/bin/gcc": File(data=b"\x7fELF" + b"gcc" * 5000, mode=0o755),
+            "/usr/lib/gcc/x86_64-linux-gnu/12/cc1": File(data=b"\x7fELF" + b"cc1" * 5000, mode=0o755),
             "/usr/include/stdio.h": b"#pragma once\n" * 100,
             "/app/": Dir(uid=1000, gid=1000),
             "/app/main.py": File(data=b"print('first')\n", uid=1000, gid=1000),
