@@ -58,11 +58,11 @@ KEYWORDS = (
 )
 
 KNOWN_ENDINGS: tuple[tuple[str, str], ...] = (
-    # (what an earlier entry must contain, what the last entry of the base contains), each from the Dockerfile
-    # of the image: none of them ends with a CMD or ENTRYPOINT of its own.
-    ("ENV GOLANG_VERSION", "WORKDIR /go"),  # docker-library/golang
-    ("RUST_VERSION=", "rustup-init"),  # rust-lang/docker-rust
-    ("", "libmagickwand-dev"),  # docker-library/buildpack-deps, the variant without a suffix
+    # (what an entry contains, what the first entry from there on contains that is the base's last), each from
+    # the Dockerfile of the image: none of them ends with a CMD or ENTRYPOINT of its own.
+    ("ENV GOLANG_VERSION", "WORKDIR /go\n"),  # docker-library/golang
+    ("ENV RUSTUP_HOME=/usr/local/rustup", "RUN "),  # rust-lang/docker-rust: one RUN installs the toolchain
+    ("libmagickwand-dev", "libmagickwand-dev"),  # docker-library/buildpack-deps, the variant without a suffix
     ("DOTNET_SDK_VERSION", "pwsh"),  # dotnet/dotnet-docker, sdk
 )
 
@@ -491,11 +491,11 @@ def _after_last_command(texts: Sequence[str], last_maker: int) -> int:
 
 def _after_known_ending(texts: Sequence[str], last_maker: int) -> int:
     end = 0
-    for before, ending in KNOWN_ENDINGS:
+    for beginning, ending in KNOWN_ENDINGS:
+        begun = False
         for index in range(last_maker):
-            text = texts[index]
-            matches = text == ending if ending.startswith("WORKDIR ") else ending in text
-            if matches and any(before in earlier for earlier in texts[: index + 1]):
+            begun = begun or beginning in texts[index]
+            if begun and ending in f"{texts[index]}\n":
                 end = max(end, index + 1)
                 break
     return end

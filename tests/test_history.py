@@ -92,6 +92,11 @@ GOLANG = [
     buildkit('RUN mkdir -p "$GOPATH/src" "$GOPATH/bin" && chmod -R 1777 "$GOPATH"'),
     buildkit("WORKDIR /go"),
 ]
+RUST = [
+    *GOLANG[:3],
+    buildkit("ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo RUST_VERSION=1.75.0"),
+    buildkit('RUN set -eux;     dpkgArch="$(dpkg --print-architecture)"'),
+]
 NGINX = [
     DEBUERREOTYPE,
     buildkit("LABEL maintainer=NGINX Docker Maintainers <docker-maint@nginx.com>"),
@@ -303,7 +308,9 @@ MINE_TEXTS = ["WORKDIR /app", "COPY package.json ./", "RUN npm ci", 'CMD ["node"
 
 
 @pytest.mark.parametrize(
-    "base", [NODE_18, GOLANG, NGINX, PYTHON, POSTGRES], ids=["node", "golang", "nginx", "python", "postgres"]
+    "base",
+    [NODE_18, GOLANG, RUST, NGINX, PYTHON, POSTGRES],
+    ids=["node", "golang", "rust", "nginx", "python", "postgres"],
 )
 def test_official_bases_end_where_yours_begins(base: list[Entry]) -> None:
     assert yours(base + MINE) == MINE_TEXTS
