@@ -1,0 +1,110 @@
+"""Opened layers: what is verified, what is read again, and what is told when it is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+from imagekit import DIR, compress, layer
+
+from layerlens.errors import DigestMismatchError, InvalidImageError
+from layerlens.layers import open_layers
+from layerlens.model import DiffId, Digest
+from layerlens.sources import FileRange, SourceLayer
+
+TAR = layer({"/etc/": DIR, "/etc/motd": b"hello", "/big": bytes(range(256)) * 4096})
+
+
+def source(
+    blob: bytes,
+    *,
+    tar: bytes = TAR,
+    digest: str | None = None,
+    file: Path | None = None,
+    streamed: bool = False,
+) -> SourceLayer:
+    known = None
+    if file is not None:
+        file.write_bytes(b"front" + blob + b"back")
+        known = FileRange(os.open(file, os.O_RDONLY), 5, len(blob))
+    return SourceLayer(
+        diff_id=DiffId("sha256:" + hashlib.sha256(tar).hexdigest()),
+        media_type="",
+        compressed_bytes=len(blob),
+        digest=Digest(digest or "sha256:" + hashlib.sha256(blob).hexdigest()),
+        open=lambda: io.BytesIO(blob),
+        file_range=known,
+        streamed=streamed,
+    )
+
+
+@pytest.mark.parametrize("how", ["none", "gzip", "gzip-members", "zstd", "zstd-frames", "zstd-chunked"])
+def test_every_compression_gives_the_same_index_and_bytes(how: str) -> None:
+    (plain,) = open_layers([source(TAR)])
+    (opened,) = open_layers([source(compress(TAR, how))])  # type: ignore[arg-type]
+    assert opened.index.paths == plain.index.paths
+    assert opened.index.offsets == plain.index.offsets
+    assert opened.pread(0, len(TAR)) == TAR
+    row = opened.index.paths.index("/etc/motd")
+    assert opened.index.digests[row] == hashlib.sha256(b"hello").digest()
+    opened.close()
+
+
+def test_wanted_contents_are_kept_while_inflating() -> None:
+    (opened,) = open_layers([source(gzip.compress(TAR))], lambda path: path == "/etc/motd")
+    assert list(opened.index.contents.values()) == [b"hello"]
+
+
+def test_a_wrong_blob_digest_names_both() -> None:
+    wrong = "sha256:" + "0" * 64
+    blob = gzip.compress(TAR)
+    with pytest.raises(DigestMismatchError) as caught:
+        open_layers([source(blob, digest=wrong)])
+    assert wrong in str(caught.value)
+    assert hashlib.sha256(blob).hexdigest() in str(caught.value)
+
+
+def test_a_wrong_diff_id_names_both() -> None:
+    with pytest.raises(DigestMismatchError) as caught:
+        open_layers([source(gzip.compress(TAR), tar=b"another")])
+    assert hashlib.sha256(b"another").hexdigest() in str(caught.value)
+    assert hashlib.sha256(TAR).hexdigest() in str(caught.value)
+
+
+@pytest.mark.parametrize(("verify", "streamed"), [(True, False), (False, True)])
+def test_uncompressed_layers_are_hashed_when_asked_or_streamed(
+    tmp_path: Path, verify: bool, streamed: bool
+) -> None:
+    honest = source(TAR, file=tmp_path / "honest", streamed=streamed)
+    assert len(open_layers([honest], verify=verify)[0].index) == 3
+    lying = source(TAR, tar=b"another", file=tmp_path / "lying", streamed=streamed)
+    with pytest.raises(DigestMismatchError):
+        open_layers([lying], verify=verify)
+
+
+def test_uncompressed_layers_are_hopped_over_otherwise(tmp_path: Path) -> None:
+    lying = source(TAR, tar=b"another", file=tmp_path / "lying")
+    (opened,) = open_layers([lying])
+    assert not opened.index.digests
+    assert opened.pread(0, 512) == TAR[:512]
+
+
+@pytest.mark.parametrize("cut", [1, 600, 2000])
+def test_a_truncated_layer_is_an_error_that_names_it(tmp_path: Path, cut: int) -> None:
+    plain = source(TAR[:-1024][:-cut], file=tmp_path / "cut")
+    compressed = source(gzip.compress(TAR)[:-cut])
+    for broken in (plain, compressed):
+        with pytest.raises(InvalidImageError) as caught:
+            open_layers([broken])
+        assert broken.diff_id[:19] in str(caught.value)
+        assert caught.value.hint
+
+
+def test_many_layers_come_back_in_order() -> None:
+    tars = [layer({f"/{n}": b"x" * n * 1000}) for n in range(12)]
+    opened = open_layers([source(gzip.compress(tar), tar=tar) for tar in tars])
+    assert [one.index.paths for one in opened] == [[f"/{n}"] for n in range(12)]
