@@ -346,6 +346,13 @@ def twin_carelessness(case: cases.Case) -> dict[str, list[str]]:
     return carelessness(case, case.tag("multistage"), base)
 
 
+@pytest.fixture(autouse=True)
+def private_engine(request: pytest.FixtureRequest) -> None:
+    """The corpus is built in an engine of its own, whatever engine the other tests use; that takes root."""
+    if request.node.get_closest_marker("engine") and os.geteuid() != 0:
+        pytest.skip("the corpus's private engine needs root")
+
+
 @pytest.fixture(scope="module")
 def built() -> Callable[[str], cases.Case]:
     """Builds a case once, or says why not."""

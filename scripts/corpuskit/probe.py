@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from corpuskit.cases import ExecCheck, HttpCheck, Probe
+from corpuskit.cases import STATE, ExecCheck, HttpCheck, Probe
 from corpuskit.engine import docker
 from corpuskit.errors import CorpusError
 
@@ -80,9 +81,35 @@ def _container(
     env: tuple[tuple[str, str], ...],
     launcher: Launcher,
 ) -> Iterator[str]:
-    for port in {check.port for check in probe.http}:
-        if _listening(port):
-            raise CorpusError(f"port {port} on 127.0.0.1 is taken; end what listens there, then probe again")
+    with ExitStack() as held:
+        for port in sorted({check.port for check in probe.http}):
+            held.enter_context(_alone_on(port))
+            if _listening(port):
+                raise CorpusError(
+                    f"port {port} on 127.0.0.1 is taken; end what listens there, then probe again"
+                )
+        with _started(image, probe, args, env, launcher) as container:
+            yield container
+
+
+@contextmanager
+def _alone_on(port: int) -> Iterator[None]:
+    """One probe at a time on a port: another run of scripts/corpus waits for this one."""
+    folder = STATE / "ports"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / str(port)).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _started(
+    image: str,
+    probe: Probe,
+    args: tuple[str, ...],
+    env: tuple[tuple[str, str], ...],
+    launcher: Launcher,
+) -> Iterator[str]:
     options, arguments = launcher.options(image, args)
     command = ["create", f"--network={probe.network}", f"--label={PROBE_LABEL}={os.getpid()}", "--memory=2g"]
     command += [part for name, value in (*probe.env, *env) for part in ("--env", f"{name}={value}")]

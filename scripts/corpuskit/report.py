@@ -127,31 +127,50 @@ def megabytes(size: int | None) -> str:
     return f"{value:,.{digits}f} MB"
 
 
-def table(rows: list[Row]) -> str:
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the table: its heading, whether it holds figures, and a row's cell."""
+
+    heading: str
+    figures: bool
+    cell: Callable[[Row], str]
+
+
+COLUMNS = (
+    Column("app", False, lambda row: row.case.name),
+    Column("", False, lambda row: row.case.title),
+    Column("single stage", True, lambda row: megabytes(row.sizes["single"])),
+    Column("multi-stage by hand", True, lambda row: megabytes(row.sizes["multistage"])),
+    Column("less", True, lambda row: percent(row.reduction)),
+    Column("the guide says", False, lambda row: guide(row.case.guide)),
+    Column("observed", True, lambda row: megabytes(row.observed_bytes)),
+    Column("files", True, lambda row: "–" if row.observed_files is None else f"{row.observed_files:,}"),
+    Column("probe: single", False, lambda row: row.probes["single"]),
+    Column("multi-stage", False, lambda row: row.probes["multistage"]),
+)
+
+
+def percent(ratio: float | None) -> str:
+    """A ratio in percent with one digit; – for None."""
+    return "–" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def guide(key: str | None) -> str:
+    """What the guide says of an application of this kind; nothing for None."""
+    if key is None:
+        return ""
+    sizes, reduction = GUIDE[key]
+    return f"{sizes}, {reduction} %"
+
+
+def table(rows: list[Row], columns: tuple[Column, ...] = COLUMNS) -> str:
     """The Markdown table."""
     lines = [
-        "| app | | single stage | multi-stage by hand | less | the guide says | observed | files "
-        "| probe: single | multi-stage |",
-        "|---|---|---:|---:|---:|---|---:|---:|---|---|",
+        [column.heading for column in columns],
+        ["---:" if column.figures else "---" for column in columns],
+        *([column.cell(row) for column in columns] for row in rows),
     ]
-    for row in rows:
-        less = "–" if row.reduction is None else f"{row.reduction:.1%}"
-        figure, percent = GUIDE[row.case.guide] if row.case.guide else ("", 0)
-        guide = f"{figure}, {percent} %" if figure else ""
-        cells = [
-            row.case.name,
-            row.case.title,
-            megabytes(row.sizes["single"]),
-            megabytes(row.sizes["multistage"]),
-            less.replace("%", " %"),
-            guide,
-            megabytes(row.observed_bytes),
-            "–" if row.observed_files is None else f"{row.observed_files:,}",
-            row.probes["single"],
-            row.probes["multistage"],
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def document(rows: list[Row]) -> str:
@@ -162,8 +181,8 @@ def document(rows: list[Row]) -> str:
         f"{len(rows)} applications, {complete} of them built, traced and passing their probe on both images."
     )
     if reductions:
-        median = 100 * statistics.median(reductions)
-        summary += f" Median reduction by hand, without what is slim already: {median:.1f} %."
+        median = percent(statistics.median(reductions))
+        summary += f" Median reduction by hand, without what is slim already: {median}."
     return f"""# The corpus, measured
 
 Made by `{COMMAND}`; what a case is, `README.md` beside this file says.
