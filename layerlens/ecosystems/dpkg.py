@@ -229,11 +229,13 @@ class _Resolver:
             if real is not None:
                 moved[head] = real
         if not moved:
-            return tuple(path for path in listed if path not in parents and path[:1] == "/")
+            return tuple([path for path in listed if path not in parents and path[:1] == "/"])
         return tuple(
-            moved[head] + path[len(head) :] if head in moved else path
-            for head, path in zip(heads, listed, strict=True)
-            if path not in parents and path[:1] == "/"
+            [
+                moved[head] + path[len(head) :] if head in moved else path
+                for head, path in zip(heads, listed, strict=True)
+                if path not in parents and path[:1] == "/"
+            ]
         )
 
 

@@ -31,6 +31,9 @@ HIDDEN_LOCKFILE = ".package-lock.json"
 LOCKFILES = ("npm-shrinkwrap.json", "package-lock.json")
 """In the order in which npm looks (npm documentation, npm-shrinkwrap.json)."""
 
+OTHER_INSTALLERS = (".yarn-integrity", ".yarn-state.yml", ".modules.yaml")
+"""What yarn 1, yarn 2 and later, and pnpm leave in ``node_modules``: npm's hidden lockfile is stale beside them."""
+
 PACKAGE_MANAGERS = frozenset(("npm", "yarn", "yarnpkg", "pnpm", "corepack", "node-gyp", "npx"))
 """Build tools: what installs packages (npm's own global install, Node's corepack)."""
 
@@ -102,7 +105,9 @@ class _Project:
 
     def read_hidden_lockfile(self, known: Mapping[ImagePath, _Project]) -> None:
         """Finds what was installed here: in the project's own file, or, in a workspace, the root's."""
-        self._locked = _locked(self._json(f"{self._root}/node_modules/{HIDDEN_LOCKFILE}"))
+        modules = f"{self._root}/node_modules"
+        if not any(self._fs.exists(f"{modules}/{name}") for name in OTHER_INSTALLERS):
+            self._locked = _locked(self._json(f"{modules}/{HIDDEN_LOCKFILE}"))
         above = self._root
         while above and not self._locked:
             above = above[: above.rindex("/")]
