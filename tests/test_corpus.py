@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -437,9 +438,55 @@ def test_two_traces_agree_and_so_does_what_is_written(name: str, built: Callable
 
 
 @pytest.mark.engine
-def test_the_engines_size_is_the_payload_of_the_layers(built: Callable[[str], cases.Case]) -> None:
-    import tarfile
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["already-slim", "python-flask-user"])
+def test_what_was_observed_suffices(name: str, built: Callable[[str], cases.Case], tmp_path: Path) -> None:
+    """An image of the directories and of nothing but the observed files passes the probe: nothing was missed."""
+    case = built(name)
+    image = case.tag("single")
+    observed = trace.trace_image(image, case, trace.image_tree(image))[0].paths
+    container = engine.docker("create", image, "-").stdout.strip()
+    tag = f"layerlens-corpus-test/{name}:observed"
+    try:
+        with (tmp_path / "all.tar").open("wb") as archive:
+            subprocess.run(
+                ["docker", "export", container], env=engine.environment(), stdout=archive, check=True
+            )
+        with (
+            tarfile.open(tmp_path / "all.tar", errors="surrogateescape") as whole,
+            tarfile.open(tmp_path / "observed.tar", "w", errors="surrogateescape") as kept,
+        ):
+            for member in whole:
+                path = "/" + member.name.strip("/")
+                if member.isdir():
+                    kept.addfile(member)
+                elif path in observed:
+                    content = whole.extractfile(member) if member.isfile() or member.islnk() else None
+                    if member.islnk():  # its first name may be left out, so it becomes a file of its own
+                        member.size = whole.getmember(member.linkname).size
+                        member.type = tarfile.REGTYPE
+                    kept.addfile(member, content)
+        config = (engine.inspect_image(image) or {})["Config"]
+        changes = [
+            f"ENTRYPOINT {json.dumps(config['Entrypoint'] or [])}",
+            f"CMD {json.dumps(config['Cmd'] or [])}",
+        ]
+        changes += [
+            f"ENV {name}={json.dumps(value)}" for name, _, value in (e.partition("=") for e in config["Env"])
+        ]
+        changes += [f"WORKDIR {config['WorkingDir']}"] if config["WorkingDir"] else []
+        changes += [f"USER {config['User']}"] if config["User"] else []
+        options = [part for change in changes for part in ("--change", change)]
+        engine.docker("import", *options, str(tmp_path / "observed.tar"), tag)
+        checks = probe.run_probe(tag, case.probe())
+        assert [check for check in checks if not check.passed] == []
+    finally:
+        engine.docker("rm", "--force", container, check=False)
+        engine.docker("image", "rm", "--force", tag, check=False)
 
+
+@pytest.mark.engine
+def test_the_engines_size_is_the_payload_of_the_layers(built: Callable[[str], cases.Case]) -> None:
     image = built("already-slim").tag("single")
     with subprocess.Popen(
         ["docker", "save", image], env=engine.environment(), stdout=subprocess.PIPE
