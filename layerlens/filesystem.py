@@ -179,15 +179,18 @@ class Filesystem:
     def _imply(self, path: str, number: int) -> None:
         """Make the directory ``path`` and its parents exist, replacing what a lower layer has there."""
         live, children = self.live, self.children
-        parent, _, name = path.rpartition("/")
-        if parent not in children:
-            self._imply(parent, number)
-        old = live.get(path)
-        if old is not None:
-            self._bury(path, old, number, path)
-        live[path] = -(number + 1)
-        children[path] = {}
-        children[parent][name] = -(number + 1)
+        missing: list[str] = []
+        while path not in children:
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        for path in reversed(missing):
+            old = live.get(path)
+            if old is not None:
+                self._bury(path, old, number, path)
+            parent, _, name = path.rpartition("/")
+            live[path] = -(number + 1)
+            children[path] = {}
+            children[parent][name] = -(number + 1)
 
     def _replace(self, path: str, old: int, gid: int, kind: int, number: int) -> None:
         """An entry for a path that is live already."""
