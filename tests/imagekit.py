@@ -563,7 +563,7 @@ def docker_archive_25(*images: BuiltImage, index: IndexKind = "full") -> Tree:
         body = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}
         files["index.json"] = dumps({**body, "manifests": None if index == "null-manifests" else descriptors})
     files["manifest.json"] = dumps(manifest)
-    files["repositories"] = _repositories(images, lambda built: hex_of(built.diff_ids[-1]))
+    files["repositories"] = _repositories(images, lambda built: hex_of([built.image_id, *built.diff_ids][-1]))
     return sorted(files.items())
 
 
