@@ -8,7 +8,7 @@ harvest_fetch() {
     echo "rain, mostly" >"$work/forecast.txt"
     (cd "$work" && exec openssl s_server -quiet -accept "$port" -key key.pem -cert cert.pem -WWW >/dev/null 2>&1) &
     server=$!
-    curl --silent --show-error --retry 10 --retry-connrefused --retry-delay 1 --cacert "$work/cert.pem" \
+    curl --silent --show-error --retry 10 --retry-all-errors --retry-delay 1 --cacert "$work/cert.pem" \
         "https://localhost:$port/forecast.txt" || status=$?
     [ "$status" -eq 0 ] || die "curl exit status $status with the certificate"
     curl --silent "https://localhost:$port/forecast.txt" >/dev/null || status=$?
