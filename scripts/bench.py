@@ -59,13 +59,17 @@ def run(command: list[str], env: dict[str, str]) -> tuple[float, int, bytes]:
 
 def main() -> None:
     """Run the pairs and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("archive", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
     if not tarfile.is_tarfile(options.archive):
-        sys.exit(f"{options.archive} is not an uncompressed archive: docker save IMAGE -o FILE.tar writes one")
+        sys.exit(
+            f"{options.archive} is not an uncompressed archive: docker save IMAGE -o FILE.tar writes one"
+        )
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     layerlens = str(Path(sys.executable).with_name("layerlens"))
     ours = [layerlens, "inspect", "--no-recommend", "--format", "json", str(options.archive)]
