@@ -29,6 +29,8 @@ from layerlens.tarindex import MAX_HOLES, LayerIndex, normal_path
 MAX_LINKS = 40
 """Symbolic links followed in one lookup before it counts as a loop (Linux: path_resolution(7))."""
 MAX_READ = 256 << 20
+MAX_IMPLIED_BYTES = 1 << 29
+"""Bytes of paths that may be walked to make directories which no layer holds."""
 
 _FILE, _DIR, _SYMLINK, _HARDLINK, _CHAR, _BLOCK, _FIFO, _WHITEOUT, _OPAQUE = map(int, EntryType)
 
@@ -91,6 +93,7 @@ class Filesystem:
             self.bases.append(total)
             total += len(index)
         self.entry_count = total
+        self._unspent = MAX_IMPLIED_BYTES
         self._buried: dict[ImagePath, int] = {}
         self._resolved_dirs: dict[str, str] = {}
         self._digests: dict[int, bytes] = {}
@@ -165,6 +168,7 @@ class Filesystem:
         for _ in range(MAX_LINKS):
             at = path.find("/", 1)
             while at > 0:
+                self._spend(at)
                 gid = self.live.get(path[:at], -1)
                 text = self._symlink_text(gid) if gid >= base else None
                 if text is not None:
@@ -181,6 +185,7 @@ class Filesystem:
         live, children = self.live, self.children
         missing: list[str] = []
         while path not in children:
+            self._spend(len(path))
             missing.append(path)
             path = path.rpartition("/")[0]
         for path in reversed(missing):
@@ -191,6 +196,15 @@ class Filesystem:
             live[path] = -(number + 1)
             children[path] = {}
             children[parent][name] = -(number + 1)
+
+    def _spend(self, path_bytes: int) -> None:
+        """Bound the work on parents that no layer holds, which grows with the square of a path's depth."""
+        self._unspent -= path_bytes
+        if self._unspent < 0:
+            raise InvalidImageError(
+                "the layers imply directories nested beyond any reason",
+                "No engine could unpack this image: have it built again.",
+            )
 
     def _replace(self, path: str, old: int, gid: int, kind: int, number: int) -> None:
         """An entry for a path that is live already."""
@@ -240,6 +254,7 @@ class Filesystem:
             directory = path.rstrip("/") if kind == _OPAQUE else path.rpartition("/")[0]
             above = directory
             while above not in self.children and above not in self.live:
+                self._spend(len(above))
                 above = above.rpartition("/")[0]
             if directory not in self.children and (above in self.children or self.live[above] < base):
                 self._imply(directory, number)
