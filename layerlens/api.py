@@ -5,6 +5,7 @@ Every method is a call downwards; nothing is computed before somebody asks for i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,7 +69,7 @@ class Report(report_module.Report):
         """``files``, ``layers``, ``packages``, ``paths`` or ``waste`` as a DataFrame; needs the extra `notebook`.
 
         Raises:
-            UsageError: no such table, or pandas is not installed.
+            LayerLensError: no such table, or pandas is not installed.
         """
         from layerlens.render.notebook import to_frame
 
@@ -265,8 +266,12 @@ class Image:
     def _package_reports(self) -> list[PackageReport]:
         attribution = self.attribution
         reports = []
+        locations = Counter(package.location for package in attribution.packages)
         for number, package in enumerate(attribution.packages):
             location = self.fs.follow(package.location)
+            if locations[package.location] > 1:  # one database for all (apk): its own files tell the layer
+                owned = (self.fs.resolve_parent(path) for path in package.paths)
+                location = next((path for path in owned if path in self.fs.live), location)
             reports.append(
                 PackageReport(
                     ecosystem=package.ecosystem,

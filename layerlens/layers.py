@@ -40,7 +40,7 @@ class Layer:
         """``size`` bytes of the uncompressed tar at ``offset``; InvalidImageError where it is shorter."""
         plain = self._plain
         if plain is None:
-            self._spool = spool(open_inflated(self.source.open()), what="layer")
+            self._spool = spool(open_inflated(self.source.open()), what="inflating a layer")
             fd = self._spool.fileno()
             plain = self._plain = FileRange(fd, 0, os.fstat(fd).st_size)
         if offset + size > plain.size:

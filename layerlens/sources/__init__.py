@@ -48,7 +48,7 @@ class SourceLayer:
 
 
 class Source(Protocol):
-    """What every way in provides. A context manager: leaving it closes files and removes spools."""
+    """What every way in provides. Whoever opened it closes it, which also drops its spools."""
 
     @property
     def reference(self) -> str:

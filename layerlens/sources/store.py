@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import posixpath
 import re
@@ -205,9 +206,17 @@ def read_json(store: Store, path: str) -> Any:
 def parse_json(data: bytes, what: str) -> Any:
     """JSON, with every way to be wrong turned into InvalidImageError."""
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidImageError(f"{what} is not JSON: {str(error)[:100]}", _DAMAGED) from None
+
+
+def _finite(word: str) -> float:
+    """RFC 8259 has no NaN and no Infinity, and neither may what is printed of a config."""
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(f"{word} is not a number of JSON's")
+    return value
 
 
 def blob_path(digest: object, what: str) -> str:
