@@ -198,6 +198,7 @@ def test_observe_keeps_files_of_the_image_and_the_links_walked() -> None:
     )
     assert seen.paths == {"/lib", "/usr/lib/libz.so.1", "/usr/lib/libz.so.1.2", "/usr/lib/again"}
     assert seen.size_bytes == 100
+    assert seen.looked_at == {"/loop"}
 
 
 def test_observe_counts_a_link_that_was_read() -> None:
@@ -441,10 +442,17 @@ def test_two_traces_agree_and_so_does_what_is_written(name: str, built: Callable
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["already-slim", "python-flask-user"])
 def test_what_was_observed_suffices(name: str, built: Callable[[str], cases.Case], tmp_path: Path) -> None:
-    """An image of the directories and of nothing but the observed files passes the probe: nothing was missed."""
+    """An image of nothing but the files that were opened or looked at passes the probe: a trace misses nothing.
+
+    Looked at: CPython asks whether os.py is there to find its home, and whether a module's source is as old as
+    its bytecode, and opens neither.
+    """
     case = built(name)
     image = case.tag("single")
-    observed = trace.trace_image(image, case, trace.image_tree(image))[0].paths
+    seen = trace.trace_image(image, case, trace.image_tree(image))[0]
+    needed = (
+        seen.paths | seen.looked_at | {"/etc/passwd", "/etc/group"}
+    )  # the runtime's own, for USER and HOME
     container = engine.docker("create", image, "-").stdout.strip()
     tag = f"layerlens-corpus-test/{name}:observed"
     try:
@@ -460,7 +468,7 @@ def test_what_was_observed_suffices(name: str, built: Callable[[str], cases.Case
                 path = "/" + member.name.strip("/")
                 if member.isdir():
                     kept.addfile(member)
-                elif path in observed:
+                elif path in needed:
                     content = whole.extractfile(member) if member.isfile() or member.islnk() else None
                     if member.islnk():  # its first name may be left out, so it becomes a file of its own
                         member.size = whole.getmember(member.linkname).size

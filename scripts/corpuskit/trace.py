@@ -95,6 +95,8 @@ class Observed:
 
     paths: frozenset[str]
     size_bytes: int
+    looked_at: frozenset[str] = frozenset()
+    """Other files and links that a system call named and found (stat, access, readlink), without opening them."""
 
 
 class Gate:
@@ -239,9 +241,13 @@ def observe(tree: Tree, records: Iterable[bytes]) -> Observed:
     }
     reached = opened | {parent for path in opened for parent in _parents(path)}
     walked: set[str] = set()
+    found: set[str] = set()
     for kind, path in decoded:
         if kind in (b"F", b"N"):
             links, end = tree.resolve(path, follow=kind == b"F")
+            found.update(links)
+            if end is not None and tree.nodes[end].kind != "d":
+                found.add(end)
             if end in links:  # the link itself was read: it matters if what it leads to was opened
                 _, end = tree.resolve(path, follow=True)
             if links and end in reached:
@@ -251,7 +257,9 @@ def observe(tree: Tree, records: Iterable[bytes]) -> Observed:
         node = tree.nodes[path]
         first = node.target or path
         payload[first] = tree.nodes[first].size_bytes if first in tree.nodes else node.size_bytes
-    return Observed(frozenset(opened | walked), sum(payload.values()))
+    kept = frozenset(opened | walked)
+    looked_at = frozenset(path for path in found - kept if not _mounted(path))
+    return Observed(kept, sum(payload.values()), looked_at)
 
 
 def _parents(path: str) -> Iterable[str]:
