@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from layerlens import report as report_module
-from layerlens.attribution import Attribution
+from layerlens.attribution import Attribution, find_duplicates
+from layerlens.beside import Beside
 from layerlens.categories import CATEGORIES
 from layerlens.ecosystems import ecosystems
 from layerlens.errors import PathNotFoundError, UsageError
@@ -210,9 +211,15 @@ class Image:
 
     def inspect(self) -> Report:
         """Where every byte is: see :class:`layerlens.report.Report`."""
-        attribution, made = self.attribution, self._instruction_by_layer
-        texts = [None if instruction is None else instruction.text for instruction in made]
-        waste = attribution.waste(texts)
+        fs = self.fs
+        # Comparing contents needs nothing of what the packages say, so that another core can do it meanwhile.
+        duplicates = Beside(lambda: find_duplicates(fs))
+        try:
+            attribution, made = self.attribution, self._instruction_by_layer
+            texts = [None if instruction is None else instruction.text for instruction in made]
+            waste = attribution.waste(texts, duplicates.result())
+        finally:
+            duplicates.close()
         shadowed = attribution.shadowed_by_layer()
         layers = []
         for number, (source, layer) in enumerate(zip(self.source.layers, self.layers, strict=True)):

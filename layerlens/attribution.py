@@ -58,7 +58,6 @@ class Attribution:
         self.layer_column = array("I")
         for number, index in enumerate(fs.indexes):
             self.layer_column.extend(array("I", [number]) * len(index))
-        self._streamed = any(index.digests for index in fs.indexes)
         self._classifier = classifier or Classifier()
         listed = list(packages)
         self._owned = _Ownership(fs, listed)
@@ -256,12 +255,18 @@ class Attribution:
 
     # -- waste ---------------------------------------------------------------------------------------------
 
-    def waste(self, instructions: Sequence[str | None]) -> WasteReport:
-        """What is stored and not seen, and what is stored twice; ``instructions`` by layer."""
+    def waste(
+        self, instructions: Sequence[str | None], duplicates: Sequence[DuplicateGroup] | None = None
+    ) -> WasteReport:
+        """What is stored and not seen, and what is stored twice; ``instructions`` by layer.
+
+        ``duplicates`` are those of :func:`find_duplicates`, where they were looked for already.
+        """
         shadows = [shadow for shadow in self.fs.shadows if self.types[shadow.gid] == _FILE]
         shadowed = sum(self.sizes[shadow.gid] for shadow in shadows)
         layer_bytes = self.live_bytes + shadowed
-        duplicates = self.duplicates()
+        if duplicates is None:
+            duplicates = find_duplicates(self.fs)
         return WasteReport(
             efficiency=round(self.live_bytes / layer_bytes, 6) if layer_bytes else 1.0,
             dive_efficiency=self.dive_efficiency(),
@@ -331,71 +336,9 @@ class Attribution:
             return False
         if not self.sizes[new] or new == shadow.gid:
             return True
-        if self._crc(new) != self._crc(shadow.gid):
+        if self.fs.crc(new) != self.fs.crc(shadow.gid):
             return False
         return self.fs.digest(new) == self.fs.digest(shadow.gid)
-
-    def _crc(self, gid: int) -> int:
-        """CRC-32 of a small file; 0 for larger ones, which only their digests tell apart."""
-        layer, row = self.fs.locate(gid)
-        index = self.fs.indexes[layer]
-        if row in index.sparse and index.sizes[row] <= SMALL:
-            from zlib import crc32
-
-            return crc32(self.fs.read_gid(gid))
-        return index.crcs[row]
-
-    def duplicates(self) -> list[DuplicateGroup]:
-        """Live files of equal content, most wasted bytes first; only files that may be equal are hashed."""
-        fs, sizes, types = self.fs, self.sizes, self.types
-        crcs = array("I")
-        for index in fs.indexes:
-            crcs.extend(index.crcs)
-        for number, index in enumerate(fs.indexes):
-            for row in index.sparse:
-                crcs[fs.bases[number] + row] = self._crc(fs.bases[number] + row)
-        first: dict[int, int] = {}
-        collisions: dict[int, list[int]] = {}
-        path_of: dict[int, str] = {}
-        inode, groups = fs.inode, fs.groups
-        for path, gid in fs.live.items():
-            if gid < 0 or types[gid] != _FILE:
-                continue
-            size = sizes[gid]
-            if not size or gid in inode or gid in groups:
-                continue
-            key = size << 32 | crcs[gid]
-            earlier = first.setdefault(key, gid)
-            if earlier != gid:
-                found = collisions.get(key)
-                if found is None:
-                    collisions[key] = [earlier, gid]
-                else:
-                    found.append(gid)
-            path_of[gid] = path
-        for gid, names in groups.items():
-            size = sizes[gid]
-            if size and types[gid] == _FILE:
-                key = size << 32 | crcs[gid]
-                path_of[gid] = names[0]
-                earlier = first.setdefault(key, gid)
-                if earlier != gid:
-                    collisions.setdefault(key, [earlier]).append(gid)
-        report: list[DuplicateGroup] = []
-        fs.hash_ahead([gid for key, gids in collisions.items() if key >> 32 > SMALL for gid in gids])
-        for key, gids in collisions.items():
-            by_content: dict[bytes, list[int]] = {}
-            # Comparing small contents is cheaper than hashing each; a digest is needed only once a group.
-            content = fs.read_gid if key >> 32 <= SMALL and not self._streamed else fs.digest
-            for gid in sorted(gids):
-                by_content.setdefault(content(gid), []).append(gid)
-            for same in by_content.values():
-                if len(same) > 1:
-                    names = sorted(path_of[gid] for gid in same)
-                    digest = fs.digest(same[0]).hex()
-                    report.append(DuplicateGroup("sha256:" + digest, key >> 32, names))
-        report.sort(key=lambda group: (-group.size_bytes * (len(group.paths) - 1), group.paths[0]))
-        return report
 
     def dive_efficiency(self) -> float:
         """dive's figure, by its own definition: Σ smallest size / Σ all sizes, per path over the layers' leaves.
@@ -406,6 +349,61 @@ class Attribution:
         discovered = sum(self.sizes) + self.fs.deleted_tree_bytes
         excess = sum(sum(sizes) - min(sizes) for sizes in self.fs.sizes_by_path.values() if sizes)
         return round((discovered - excess) / discovered, 6) if discovered else 1.0
+
+
+def find_duplicates(fs: Filesystem) -> list[DuplicateGroup]:
+    """Live files of equal content, most wasted bytes first; only files that may be equal are hashed."""
+    sizes = fs.sizes_column()
+    types = bytearray().join(index.types for index in fs.indexes)
+    streamed = any(index.digests for index in fs.indexes)
+    crcs = array("I")
+    for index in fs.indexes:
+        crcs.extend(index.crcs)
+    for number, index in enumerate(fs.indexes):
+        for row in index.sparse:
+            crcs[fs.bases[number] + row] = fs.crc(fs.bases[number] + row)
+    first: dict[int, int] = {}
+    collisions: dict[int, list[int]] = {}
+    path_of: dict[int, str] = {}
+    inode, groups = fs.inode, fs.groups
+    for path, gid in fs.live.items():
+        if gid < 0 or types[gid] != _FILE:
+            continue
+        size = sizes[gid]
+        if not size or gid in inode or gid in groups:
+            continue
+        key = size << 32 | crcs[gid]
+        earlier = first.setdefault(key, gid)
+        if earlier != gid:
+            found = collisions.get(key)
+            if found is None:
+                collisions[key] = [earlier, gid]
+            else:
+                found.append(gid)
+        path_of[gid] = path
+    for gid, names in groups.items():
+        size = sizes[gid]
+        if size and types[gid] == _FILE:
+            key = size << 32 | crcs[gid]
+            path_of[gid] = names[0]
+            earlier = first.setdefault(key, gid)
+            if earlier != gid:
+                collisions.setdefault(key, [earlier]).append(gid)
+    report: list[DuplicateGroup] = []
+    fs.hash_ahead([gid for key, gids in collisions.items() if key >> 32 > SMALL for gid in gids])
+    for key, gids in collisions.items():
+        by_content: dict[bytes, list[int]] = {}
+        # Comparing small contents is cheaper than hashing each; a digest is needed only once a group.
+        content = fs.read_gid if key >> 32 <= SMALL and not streamed else fs.digest
+        for gid in sorted(gids):
+            by_content.setdefault(content(gid), []).append(gid)
+        for same in by_content.values():
+            if len(same) > 1:
+                names = sorted(path_of[gid] for gid in same)
+                digest = fs.digest(same[0]).hex()
+                report.append(DuplicateGroup("sha256:" + digest, key >> 32, names))
+    report.sort(key=lambda group: (-group.size_bytes * (len(group.paths) - 1), group.paths[0]))
+    return report
 
 
 class _Ownership:

@@ -21,10 +21,11 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
+from zlib import crc32
 
 from layerlens.errors import InvalidImageError, LayerLensError, LinkLoopError, PathNotFoundError
 from layerlens.model import Diagnostic, Entry, EntryType, ImagePath, ShadowKind
-from layerlens.tarindex import MAX_HOLES, LayerIndex, normal_path
+from layerlens.tarindex import MAX_HOLES, SMALL, LayerIndex, normal_path
 
 MAX_LINKS = 40
 """Symbolic links followed in one lookup before it counts as a loop (Linux: path_resolution(7))."""
@@ -751,6 +752,14 @@ class Filesystem:
                 known = hasher.digest()
             self._digests[gid] = known
         return known
+
+    def crc(self, gid: int) -> int:
+        """CRC-32 of a small file's payload; 0 for larger ones, which only their digests tell apart."""
+        layer, row = self.locate(gid)
+        index = self.indexes[layer]
+        if row in index.sparse and index.sizes[row] <= SMALL:
+            return crc32(self.read_gid(gid))
+        return index.crcs[row]
 
     def hash_ahead(self, gids: Sequence[int]) -> None:
         """Compute the digests of many files, on two threads: ``hashlib`` and ``pread`` let each other run."""

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO, cast
 
+from layerlens.beside import Beside
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
 from layerlens.sources import FileRange, Progress, SourceLayer
 from layerlens.sources.spool import compression_of, open_inflated, spool
@@ -24,6 +25,8 @@ from layerlens.tarindex import LayerIndex, TarError, Wants, index_file, index_st
 _CHUNK = 1 << 20
 _QUEUED = 8
 """Chunks that may wait for a hashing thread before reading waits for it."""
+_WORTH_A_FORK = 64 << 20
+"""Bytes of uncompressed layers from which on indexing them on two cores is worth a process."""
 _DAMAGED = "The image is damaged or was tampered with: export or download it again."
 
 
@@ -82,7 +85,7 @@ def open_layers(
     )
     hashed = [verify or source.streamed for source in sources]
     if sum(1 for known in plain if known is None) + sum(hashed) == 0:
-        return [_open_plain(s, p) for s, p in zip(sources, plain, strict=True) if p is not None]
+        return _open_all_plain([(s, p) for s, p in zip(sources, plain, strict=True) if p is not None])
 
     def open_one(number: int) -> Layer:
         source, known = sources[number], plain[number]
@@ -118,6 +121,27 @@ def _plain_range(source: SourceLayer) -> FileRange | None:
     except InvalidImageError as error:
         raise _about(source, error) from None
     return known if compression == "none" else None
+
+
+def _open_all_plain(opened: Sequence[tuple[SourceLayer, FileRange]]) -> list[Layer]:
+    """Index layers that lie uncompressed in files; of large images, half of the bytes beside the caller."""
+    total = sum(known.size for _, known in opened)
+    theirs: list[int] = []
+    if total >= _WORTH_A_FORK:
+        given = 0
+        for number in sorted(range(len(opened)), key=lambda number: -opened[number][1].size):
+            if given + opened[number][1].size <= total // 2:
+                theirs.append(number)
+                given += opened[number][1].size
+    if not theirs:
+        return [_open_plain(source, known) for source, known in opened]
+    beside = Beside(lambda: {number: _open_plain(*opened[number]).index for number in theirs})
+    try:
+        mine = {n: _open_plain(*opened[n]).index for n in range(len(opened)) if n not in theirs}
+        indexes = mine | beside.result()
+    finally:
+        beside.close()
+    return [Layer(source, indexes[number], known) for number, (source, known) in enumerate(opened)]
 
 
 def _open_plain(source: SourceLayer, known: FileRange) -> Layer:

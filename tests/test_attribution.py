@@ -9,7 +9,7 @@ import pytest
 from imagekit import DIR, Dir, File, Hardlink, Symlink, layer
 from squashkit import squash
 
-from layerlens.attribution import Attribution
+from layerlens.attribution import Attribution, find_duplicates
 from layerlens.categories import CATEGORIES
 from layerlens.model import Package
 
@@ -75,7 +75,7 @@ def test_hard_links_are_one_payload_and_no_duplicate() -> None:
     )
     assert result.live_bytes == 21
     assert result.live_files == 3
-    groups = result.duplicates()
+    groups = find_duplicates(result.fs)
     assert [(group.paths, group.size_bytes) for group in groups] == [(["/b", "/c"], 7)]
     assert groups[0].digest == "sha256:" + hashlib.sha256(b"payload").hexdigest()
     assert result.waste([None, None]).items == []
@@ -99,7 +99,7 @@ def test_duplicates_need_equal_content_at_every_size() -> None:
             }
         )
     )
-    assert [group.paths for group in result.duplicates()] == [["/l1", "/l2"], ["/s1", "/s2"]]
+    assert [group.paths for group in find_duplicates(result.fs)] == [["/l1", "/l2"], ["/s1", "/s2"]]
     assert result.waste([None]).duplicate_bytes == 205_000
 
 
