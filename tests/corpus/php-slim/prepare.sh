@@ -27,16 +27,23 @@ LIBRARIES = [
     ("php-parsedown", "erusev/parsedown", "Parsedown", {"classmap": ["Parsedown/Parsedown.php"]}, {"ext-mbstring": "*"}),
     ("php-codesniffer", "squizlabs/php_codesniffer", "PHP", {"classmap": ["PHP/"]}, {}),
 ]
+
+def add(target: zipfile.ZipFile, name: str, content: str | bytes) -> None:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o644 << 16
+    target.writestr(entry, content, zipfile.ZIP_DEFLATED)
+
+
 for package, name, folder, autoload, require in LIBRARIES:
     [archive] = Path("downloads").glob(f"{package}_*.deb")
     version = subprocess.check_output(["dpkg-deb", "-f", archive, "Version"], text=True).strip()
     version = version.rpartition(":")[2].partition("-")[0].partition("+")[0]
     top = Path("downloads", package, "usr/share/php")
     about = {"name": name, "version": version, "type": "library", "require": require, "autoload": autoload}
-    with zipfile.ZipFile(f"packages/{name.replace('/', '-')}-{version}.zip", "w", zipfile.ZIP_DEFLATED) as target:
-        target.writestr(zipfile.ZipInfo("composer.json"), json.dumps(about, indent=4))
+    with zipfile.ZipFile(f"packages/{name.replace('/', '-')}-{version}.zip", "w") as target:
+        add(target, "composer.json", json.dumps(about, indent=4))
         for file in sorted(top.joinpath(folder).rglob("*")):
             if file.is_file() and file.name != "autoload.php":
-                target.writestr(zipfile.ZipInfo(str(file.relative_to(top))), file.read_bytes())
+                add(target, str(file.relative_to(top)), file.read_bytes())
 PYTHON
 rm -r downloads

@@ -39,7 +39,7 @@ $app->add(function (Request $request, Response $response, callable $next) {
 });
 $app->get('/', 'pages:index');
 $app->get('/birds/{id:[0-9]+}', 'pages:bird');
-$app->get('/birds/{id:[0-9]+}/weight.png', 'pages:weight');
+$app->get('/birds/{id:[0-9]+}/weight', 'pages:weight');
 $app->get('/guide', 'pages:guide');
 $app->get('/about', 'pages:about');
 $app->run();
