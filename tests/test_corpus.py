@@ -489,7 +489,7 @@ def test_what_was_observed_suffices(name: str, built: Callable[[str], cases.Case
         checks = probe.run_probe(tag, case.probe())
         assert [check for check in checks if not check.passed] == []
     finally:
-        engine.docker("rm", "--force", container, check=False)
+        engine.docker("rm", "--force", "--volumes", container, check=False)
         engine.docker("image", "rm", "--force", tag, check=False)
 
 

@@ -215,7 +215,7 @@ def exported(image: str) -> Iterable[tarfile.TarInfo]:
         if export.returncode != 0:
             raise CorpusError(f"docker export of {image} failed")
     finally:
-        docker("rm", "--force", container, check=False)
+        docker("rm", "--force", "--volumes", container, check=False)
 
 
 def trace_image(image: str, case: Case, tree: Tree) -> tuple[Observed, list[Check]]:
