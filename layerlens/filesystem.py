@@ -5,8 +5,8 @@ what the text leaves open, because the container engine is the judge:
 
 - a layer's whiteouts act on *lower* layers only, so the order inside a layer does not matter;
 - a file or link that takes a directory's path hides the directory with everything below it;
-- parent directories that no layer holds exist all the same (mode 0755, owned by root), and one that a layer
-  merely implies replaces a link or file of a lower layer at that path;
+- parent directories that no layer holds exist all the same (mode 0755, owned by root); one that a layer merely
+  implies replaces a link or file of a lower layer at that path, and hides the attributes of a directory there;
 - hard links join the group of the path that they name, as it is once the layer is applied.
 
 Every entry of every layer has a global number (``gid``): the layers' entries one after another, base first.
@@ -145,8 +145,37 @@ class Filesystem:
             else:
                 self._replace(path, old, gid, kind, number)
         self._link_up(hardlinks, number)
+        if number:
+            self._claim_parents(number)
         if _WHITEOUT in types or _OPAQUE in types:
             self._imply_marked(number)
+
+    def _claim_parents(self, number: int) -> None:
+        """Give the directories that this layer implies, and lower layers hold, the attributes of implied ones.
+
+        overlay2 and containers/storage unpack each layer into a folder of its own, where such a directory is made
+        anew, and the upper layer's attributes are the ones that count.
+        """
+        index, base = self.indexes[number], self.bases[number]
+        live, children = self.live, self.children
+        seen: set[ImagePath] = set()
+        for path, kind in zip(index.paths, index.types, strict=True):
+            parent = path.rpartition("/")[0]
+            if kind == _OPAQUE and path != "/":
+                parent = path
+            while parent and parent not in seen:
+                self._spend(len(parent))
+                seen.add(parent)
+                gid = live.get(parent)
+                if (
+                    gid is not None
+                    and parent in children
+                    and (-gid - 1 if gid < 0 else gid) < (number if gid < 0 else base)
+                ):
+                    live[parent] = -(number + 1)
+                    above, _, name = parent.rpartition("/")
+                    children[above][name] = -(number + 1)
+                parent = parent.rpartition("/")[0]
 
     def _place(self, path: ImagePath, gid: int, kind: int, number: int) -> None:
         """Make ``path`` live, whatever is there; the unhurried form of the loop above."""

@@ -1,8 +1,8 @@
 """One real image of more than a gigabyte, built by a real engine, in every form in which it travels.
 
 The corpus's node-express (an Express app on a `node:18` laid out as the official one), asked of the engine,
-of podman, of its archive, of OCI layouts that skopeo makes of it, and of standard input. The oracles are the engine's own
-export and the container's own ``du``.
+of podman, of its archive, of OCI layouts that skopeo makes of it, and of standard input. The oracles are the
+engine's own export and the container's own ``du``.
 """
 
 from __future__ import annotations
