@@ -201,6 +201,28 @@ def test_observe_keeps_files_of_the_image_and_the_links_walked() -> None:
     assert seen.looked_at == {"/loop"}
 
 
+def test_observe_leaves_out_the_hosts_own_authorities() -> None:
+    nodes = tree()
+    host = "/usr/local/share/ca-certificates/company.crt"
+    nodes.nodes.update(
+        {
+            path: trace.Node("d")
+            for path in ("/usr/local", "/usr/local/share", "/usr/local/share/ca-certificates")
+        }
+    )
+    nodes.nodes |= {host: trace.Node("f", 9), "/etc/company.pem": trace.Node("l", target=host)}
+    records = [b"O" + host.encode(), b"F/etc/company.pem", b"O/usr/lib/libz.so.1.2"]
+    seen = trace.observe(nodes, records)
+    assert (seen.paths, seen.size_bytes) == ({"/usr/lib/libz.so.1.2"}, 100)
+
+
+def test_no_trace_names_the_hosts_authorities() -> None:
+    for case in cases.load_cases():
+        assert trace.HOST_AUTHORITIES not in (case.folder / "observed.txt").read_text(errors="replace"), (
+            case.name
+        )
+
+
 def test_observe_counts_a_link_that_was_read() -> None:
     records = [b"O/usr/lib/libz.so.1.2", b"N/usr/lib/libz.so"]
     assert "/usr/lib/libz.so" in trace.observe(tree(), records).paths

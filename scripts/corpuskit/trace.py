@@ -42,6 +42,10 @@ MOUNTED = (
     GATE_FOLDER,
 )
 
+# The bases carry the certificate authorities that this host trusts beyond Debian's (scripts/bases/host-setup).
+# Another machine has others, or none, so what was opened there says nothing of the application.
+HOST_AUTHORITIES = "/usr/local/share/ca-certificates/"
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -252,12 +256,12 @@ def observe(tree: Tree, records: Iterable[bytes]) -> Observed:
                 _, end = tree.resolve(path, follow=True)
             if links and end in reached:
                 walked.update(link for link in links if not _mounted(link))
+    kept = frozenset(path for path in opened | walked if not _of_host(tree, path))
     payload = {}
-    for path in opened:
+    for path in opened & kept:
         node = tree.nodes[path]
         first = node.target or path
         payload[first] = tree.nodes[first].size_bytes if first in tree.nodes else node.size_bytes
-    kept = frozenset(opened | walked)
     looked_at = frozenset(path for path in found - kept if not _mounted(path))
     return Observed(kept, sum(payload.values()), looked_at)
 
@@ -266,6 +270,10 @@ def _parents(path: str) -> Iterable[str]:
     while path != "/":
         path = posixpath.dirname(path)
         yield path
+
+
+def _of_host(tree: Tree, path: str) -> bool:
+    return (tree.resolve(path, follow=True)[1] or "").startswith(HOST_AUTHORITIES)
 
 
 def _mounted(path: str) -> bool:
