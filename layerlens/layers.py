@@ -27,6 +27,8 @@ _QUEUED = 8
 """Chunks that may wait for a hashing thread before reading waits for it."""
 _WORTH_A_FORK = 64 << 20
 """Bytes of uncompressed layers from which on indexing them on two cores is worth a process."""
+_PIPED = 2048
+"""Layers that are shared out through a pipe: two bytes each, all of which must fit into it at once."""
 _DAMAGED = "The image is damaged or was tampered with: export or download it again."
 
 
@@ -124,24 +126,37 @@ def _plain_range(source: SourceLayer) -> FileRange | None:
 
 
 def _open_all_plain(opened: Sequence[tuple[SourceLayer, FileRange]]) -> list[Layer]:
-    """Index layers that lie uncompressed in files; of large images, half of the bytes beside the caller."""
-    total = sum(known.size for _, known in opened)
-    theirs: list[int] = []
-    if total >= _WORTH_A_FORK:
-        given = 0
-        for number in sorted(range(len(opened)), key=lambda number: -opened[number][1].size):
-            if given + opened[number][1].size <= total // 2:
-                theirs.append(number)
-                given += opened[number][1].size
-    if not theirs:
-        return [_open_plain(source, known) for source, known in opened]
-    beside = Beside(lambda: {number: _open_plain(*opened[number]).index for number in theirs})
-    try:
-        mine = {n: _open_plain(*opened[n]).index for n in range(len(opened)) if n not in theirs}
-        indexes = mine | beside.result()
-    finally:
-        beside.close()
-    return [Layer(source, indexes[number], known) for number, (source, known) in enumerate(opened)]
+    """Index layers that lie uncompressed in files; those of large images on two cores.
+
+    Both sides take the next layer from one pipe, the largest first, since a layer's size says little of its entries.
+    """
+    indexes: dict[int, LayerIndex] = {}
+    if len(opened) > 1 and sum(known.size for _, known in opened) >= _WORTH_A_FORK:
+        reader, writer = os.pipe()
+        try:
+            order = sorted(range(len(opened)), key=lambda number: -opened[number][1].size)
+            os.write(writer, b"".join(number.to_bytes(2, "big") for number in order[:_PIPED]))
+            os.close(writer)
+
+            def take() -> dict[int, LayerIndex]:
+                taken = {}
+                while record := os.read(reader, 2):
+                    number = int.from_bytes(record, "big")
+                    taken[number] = _open_plain(*opened[number]).index
+                return taken
+
+            beside = Beside(take)
+            try:
+                indexes = take()
+                indexes |= beside.result()
+            finally:
+                beside.close()
+        finally:
+            os.close(reader)
+    return [
+        Layer(source, indexes[number], known) if number in indexes else _open_plain(source, known)
+        for number, (source, known) in enumerate(opened)
+    ]
 
 
 def _open_plain(source: SourceLayer, known: FileRange) -> Layer:
