@@ -432,9 +432,7 @@ class Filesystem:
         if gid is None:
             if path in ("", "/"):
                 return Entry("/", EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, 0)
-            raise PathNotFoundError(
-                f"no such path in the image: {path}", "List what is there with `layerlens ls`."
-            )
+            raise _missing(path)
         if gid < 0:
             return Entry(path, EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, -gid - 1)
         inode = self.inode.get(gid, gid)
@@ -478,9 +476,7 @@ class Filesystem:
         if gid is None:
             if path in ("", "/"):
                 return 0
-            raise PathNotFoundError(
-                f"no such path in the image: {path}", "List what is there with `layerlens ls`."
-            )
+            raise _missing(path)
         return -gid - 1 if gid < 0 else bisect_right(self.bases, gid) - 1
 
     def type_of(self, path: ImagePath) -> int | None:
@@ -516,9 +512,7 @@ class Filesystem:
             step = f"{done}/{part}"
             gid = self.live.get(step)
             if gid is None:
-                raise PathNotFoundError(
-                    f"no such path in the image: {path}", "List what is there with `layerlens ls`."
-                )
+                raise _missing(path)
             if step in self.children:
                 done = step
                 continue

@@ -115,7 +115,7 @@ class TarError(InvalidImageError):
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(
-            f"broken layer: {message} at offset {offset:,}".replace(",", "\u202f"),
+            f"broken layer: {message} at offset {offset:,}",
             "The archive is damaged or cut short; export or download it again.",
         )
         self.offset = offset
