@@ -780,7 +780,7 @@ def test_errors_say_where() -> None:
     with pytest.raises(TarError) as caught:
         from_file(good + b"\x01" * 512)
     assert caught.value.offset == len(good)
-    assert "1\u202f536" in str(caught.value) or "1536" in str(caught.value)
+    assert "1,536" in str(caught.value)
 
 
 def test_a_gap_between_size_and_file_is_not_read() -> None:
