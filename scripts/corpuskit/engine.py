@@ -69,14 +69,14 @@ def ensure_bases(references: list[str]) -> dict[str, str]:
     """Reference → image ID of every base; scripts/engine builds the missing and outdated ones. Asked once a run."""
     asked = [reference for reference in references if reference not in _BASES]
     bases = _engine_script().bases()
-    ours = [reference for reference in asked if reference in bases and not _current(reference)]
+    ours = [tag for tag in map(tagged, asked) if tag in bases and not _current(tag)]
     words = ""
     if ours:  # it goes on after a failure, so what is there afterwards decides
         result = subprocess.run([ENGINE, "base", *ours], env=environment(), capture_output=True, text=True)
         words = result.stderr.strip() if result.returncode != 0 else ""
     for reference in asked:
         image = inspect_image(reference)
-        if image is not None and not (reference in ours and f"{reference} failed" in words):
+        if image is not None and not (tagged(reference) in ours and f"{tagged(reference)} failed" in words):
             _BASES[reference] = image["Id"]
     missing = [reference for reference in references if reference not in _BASES]
     if missing:
@@ -88,6 +88,11 @@ def ensure_bases(references: list[str]) -> dict[str, str]:
 
 
 _BASES: dict[str, str] = {}
+
+
+def tagged(reference: str) -> str:
+    """The reference with the tag that engines add where a FROM line has none: `nginx` is `nginx:latest`."""
+    return reference if {":", "@"} & set(reference.rpartition("/")[2]) else f"{reference}:latest"
 
 
 def _current(reference: str) -> bool:
