@@ -54,7 +54,8 @@ class Attribution:
     ) -> None:
         self.fs = fs
         self.sizes = fs.sizes_column()
-        self.types = bytearray().join(index.types for index in fs.indexes)
+        self.types = fs.types_column()
+        self._shadows = [shadow for shadow in fs.shadows if self.types[shadow.gid] == _FILE]
         self.layer_column = array("I")
         for number, index in enumerate(fs.indexes):
             self.layer_column.extend(array("I", [number]) * len(index))
@@ -262,8 +263,7 @@ class Attribution:
 
         ``duplicates`` are those of :func:`find_duplicates`, where they were looked for already.
         """
-        shadows = [shadow for shadow in self.fs.shadows if self.types[shadow.gid] == _FILE]
-        shadowed = sum(self.sizes[shadow.gid] for shadow in shadows)
+        shadowed = sum(self.shadowed_by_layer())
         layer_bytes = self.live_bytes + shadowed
         if duplicates is None:
             duplicates = find_duplicates(self.fs)
@@ -272,22 +272,21 @@ class Attribution:
             dive_efficiency=self.dive_efficiency(),
             shadowed_bytes=shadowed,
             duplicate_bytes=sum(group.size_bytes * (len(group.paths) - 1) for group in duplicates),
-            items=self._waste_items(shadows, instructions),
+            items=self._waste_items(instructions),
             duplicates=duplicates,
         )
 
     def shadowed_by_layer(self) -> list[int]:
         """Shadowed bytes of each layer that stores them."""
         sums = [0] * len(self.fs.indexes)
-        for shadow in self.fs.shadows:
-            if self.types[shadow.gid] == _FILE:
-                sums[self.layer_column[shadow.gid]] += self.sizes[shadow.gid]
+        for shadow in self._shadows:
+            sums[self.layer_column[shadow.gid]] += self.sizes[shadow.gid]
         return sums
 
-    def _waste_items(self, shadows: Sequence[Shadow], instructions: Sequence[str | None]) -> list[WasteItem]:
+    def _waste_items(self, instructions: Sequence[str | None]) -> list[WasteItem]:
         grouped: dict[tuple[ShadowKind, int, ImagePath], list[int]] = {}
         changed: dict[tuple[ShadowKind, int, int], list[tuple[ImagePath, int]]] = {}
-        for shadow in shadows:
+        for shadow in self._shadows:
             if shadow.kind == "deleted":
                 grouped.setdefault(("deleted", shadow.by_layer, shadow.at), []).append(shadow.gid)
             else:
@@ -354,7 +353,7 @@ class Attribution:
 def find_duplicates(fs: Filesystem) -> list[DuplicateGroup]:
     """Live files of equal content, most wasted bytes first; only files that may be equal are hashed."""
     sizes = fs.sizes_column()
-    types = bytearray().join(index.types for index in fs.indexes)
+    types = fs.types_column()
     streamed = any(index.digests for index in fs.indexes)
     crcs = array("I")
     for index in fs.indexes:

@@ -19,7 +19,7 @@ import hashlib
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -34,9 +34,6 @@ MAX_IMPLIED_BYTES = 1 << 29
 """Bytes of paths that may be walked to make directories which no layer holds."""
 
 _FILE, _DIR, _SYMLINK, _HARDLINK, _CHAR, _BLOCK, _FIFO, _WHITEOUT, _OPAQUE = map(int, EntryType)
-
-Pread = Callable[[int, int], bytes]
-"""``pread(offset, size)`` on a layer's uncompressed tar."""
 
 
 class LayerContent(Protocol):
@@ -436,11 +433,10 @@ class Filesystem:
         if gid < 0:
             return Entry(path, EntryType.DIR, 0, 0o755, 0, 0, 0.0, None, -gid - 1)
         inode = self.inode.get(gid, gid)
-        group = self.groups.get(inode)
-        if group is not None and len(group) > 1 and path != group[0]:
-            layer, _ = self.locate(gid)
-            return self.stored_entry(inode, path, EntryType.HARDLINK, group[0], layer)
         layer, _ = self.locate(gid)
+        group = self.groups.get(inode)
+        if group is not None and path != group[0]:
+            return self.stored_entry(inode, path, EntryType.HARDLINK, group[0], layer)
         return self.stored_entry(inode, path, None, None, layer)
 
     def stored_entry(
@@ -801,6 +797,10 @@ class Filesystem:
         helper.start()
         work(gids[::2])
         helper.join()
+
+    def types_column(self) -> bytearray:
+        """Entry type of every gid, all layers one after another."""
+        return bytearray().join(index.types for index in self.indexes)
 
     def sizes_column(self) -> array[int]:
         """Payload size of every gid, all layers one after another."""
