@@ -23,6 +23,7 @@ from layerlens.sources.store import (
     check_digest,
     diff_ids_of,
     digest_in,
+    listing,
     platform_of,
     read_json,
     read_small,
@@ -159,5 +160,4 @@ def _first_name(image: dict[str, Any], number: int) -> str:
 
 
 def _names(manifest: list[dict[str, Any]]) -> str:
-    names = [_first_name(image, number) for number, image in enumerate(manifest)]
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return listing([_first_name(image, number) for number, image in enumerate(manifest)])

@@ -22,6 +22,7 @@ from layerlens.sources.store import (
     blob_path,
     check_digest,
     diff_ids_of,
+    listing,
     parse_json,
     platform_of,
     read_json,
@@ -330,4 +331,4 @@ def _listing(candidates: list[_Candidate]) -> str:
             for candidate in candidates
         )
     )
-    return ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    return listing(labels)

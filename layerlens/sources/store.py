@@ -219,6 +219,11 @@ def _finite(word: str) -> float:
     return value
 
 
+def listing(names: Sequence[str], limit: int = 20) -> str:
+    """Names for an error message, the first ``limit`` of them."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
 def blob_path(digest: object, what: str) -> str:
     """``blobs/sha256/…`` of a digest (image-spec image-layout.md), which is checked for its form first."""
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
