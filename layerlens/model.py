@@ -8,6 +8,7 @@ that are not UTF-8 as surrogate escapes (PEP 383).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, NewType
@@ -182,10 +183,47 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One dependency: the file ``source`` needs ``target`` (both absolute paths inside the image)."""
+    """One dependency: the file ``source`` needs ``target`` (both absolute paths inside the image).
+
+    The first edge of a chain comes from the config or an option instead: its ``source`` is the word for that
+    (``ENTRYPOINT``, ``CMD``, ``HEALTHCHECK``, ``USER``, ``--root`` …), which no absolute path can be.
+    """
 
     source: ImagePath
     target: ImagePath
     kind: str
+    """What makes the need: ``command``, ``interpreter``, ``needed``, ``import``, ``require``, ``literal`` …"""
     evidence: str
+    """What was read, in words for people: ``NEEDED libssl.so.3``, ``line 3: import flask``."""
     certainty: Certainty
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line that ``source`` runs; like an edge, but what it needs depends on all its words.
+
+    ``source`` is a file of the image or, as for an edge, the word for the config or an option.
+    """
+
+    source: ImagePath
+    argv: tuple[str, ...]
+    """The words. For an ecosystem that is asked what they mean, the first is the absolute path that was found."""
+    evidence: str
+    cwd: ImagePath = "/"
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The whole environment of the process, as far as it is known."""
+    kind: str = "command"
+    certainty: Certainty = "certain"
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """Something that makes the builder stage leave less: a line for the end of the builder, and why."""
+
+    line: str
+    """A Dockerfile instruction: ``RUN npm prune --omit=dev``."""
+    reason: str
+    workdir: ImagePath = "/"
+    """Where the line must run."""
+    covers: tuple[ImagePath, ...] = ()
+    """Subtrees in which what the plan drops is exactly what the line removes."""

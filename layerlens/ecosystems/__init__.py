@@ -9,6 +9,10 @@ names it. Three ways to add one, none with an edit elsewhere:
 - a distribution with an entry point in the group ``layerlens.ecosystems`` that names such an object
   (PyPA entry points specification).
 
+An ecosystem may do more than find packages. Each ability is a protocol of its own, found by its method:
+:class:`Explores` (what files and command lines need), :class:`Installs` (packages in a runtime stage),
+:class:`Reduces` (its database, cut to the kept packages), :class:`Improves` (the builder stage).
+
 Broken package data is a :class:`~layerlens.model.Diagnostic`, never an exception: see :func:`bounded_read`.
 """
 
@@ -17,11 +21,23 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from layerlens.errors import LayerLensError
-from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
+from layerlens.model import (
+    Certainty,
+    Command,
+    Diagnostic,
+    Edge,
+    EntryType,
+    ImageConfig,
+    ImagePath,
+    Improvement,
+    Package,
+    Severity,
+)
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -49,6 +65,170 @@ class Ecosystem(Protocol):
         self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
     ) -> Iterable[Package]:
         """The packages installed in the image, in a stable order; trouble goes to ``diagnostics``."""
+
+
+UNNEEDED_CATEGORIES = frozenset(
+    [
+        "secrets",
+        "vcs",
+        "package-cache",
+        "logs-temp",
+        "dev-dependencies",
+        "compilers",
+        "headers",
+        "static-libs",
+        "debug",
+        "docs",
+        "locale",
+        "tests",
+    ]
+)
+"""What a file is for where no program needs it at run time, unless something names the very file."""
+
+
+@dataclass(slots=True)
+class ImageView:
+    """An image as explorers see it: the squash, what owns and classifies its files, and a place for trouble."""
+
+    fs: Filesystem
+    config: ImageConfig
+    packages: Sequence[Package]
+    owner_of: Callable[[ImagePath], Package | None]
+    """The package that owns a live path."""
+    category_of: Callable[[ImagePath], str | None]
+    """The category of a live regular file; of a directory, that of most of its bytes."""
+    env: Mapping[str, str]
+    """The image's ENV."""
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    _heads: dict[ImagePath, bytes] = field(default_factory=dict, repr=False)
+
+    HEAD_BYTES = 256
+
+    def head(self, path: ImagePath) -> bytes:
+        """The first 256 bytes of a regular file, links followed; empty where there is none to read."""
+        found = self._heads.get(path)
+        if found is None:
+            try:
+                found = self.fs.read(path, self.HEAD_BYTES)
+            except (LayerLensError, OSError):
+                found = b""
+            self._heads[path] = found
+        return found
+
+    def diagnose(
+        self, code: str, message: str, path: ImagePath | None = None, severity: Severity = "warning"
+    ) -> None:
+        """Note trouble that does not stop the work; the same once."""
+        diagnostic = Diagnostic(severity, code, message, path)
+        if diagnostic not in self.diagnostics:
+            self.diagnostics.append(diagnostic)
+
+    def tree(
+        self,
+        source: ImagePath,
+        directory: ImagePath,
+        kind: str,
+        evidence: str,
+        certainty: Certainty,
+        *,
+        without: Set[str] = UNNEEDED_CATEGORIES,
+        skip: Collection[str] = (),
+    ) -> Iterator[Edge]:
+        """An edge to ``directory`` and one to everything below it that is worth keeping.
+
+        Left out are files of the categories in ``without`` and the subdirectories whose name is in ``skip``.
+        """
+        fs = self.fs
+        real = fs.follow(directory)
+        if real is None:
+            return
+        yield Edge(source, directory, kind, evidence, certainty)
+        stack = [real]
+        while stack:
+            folder = stack.pop()
+            for name in fs.listdir(folder):
+                path = f"{'' if folder == '/' else folder}/{name}"
+                if fs.type_of(path) == EntryType.DIR:
+                    if name not in skip:
+                        stack.append(path)
+                elif self.category_of(path) not in without:
+                    yield Edge(source, path, kind, evidence, certainty)
+
+
+class Explorer:
+    """What one ecosystem knows of needs, for one image; made once, asked for each file and command line.
+
+    Every method yields :class:`Edge` for a file or directory that is needed and :class:`Command` for a command line
+    that is run. Targets need not be canonical: symbolic links on the way are followed and kept. Trouble goes to
+    ``image.diagnose``. Nothing is yielded for a path that the image does not have.
+    """
+
+    def __init__(self, image: ImageView) -> None:
+        self.image = image
+
+    def command(self, command: Command, program: ImagePath) -> Iterable[Edge | Command]:
+        """What a command line needs beyond its program, which is kept already.
+
+        ``command.argv[0]`` is the absolute path under which the program was found (``/bin/sh``) and ``program`` the
+        canonical one (``/usr/bin/dash``). Scripts with a ``#!`` line arrive a second time, as the command line of
+        their interpreter.
+        """
+        return ()
+
+    def edges(self, path: ImagePath) -> Iterable[Edge | Command]:
+        """What a kept regular file needs; ``path`` is canonical and each is asked for once."""
+        return ()
+
+    def finish(self, kept: Mapping[ImagePath, Edge]) -> Iterable[Edge | Command]:
+        """What the kept files need together; asked whenever there is nothing else to do, until nobody adds anything.
+
+        ``kept`` has every kept path, canonical and links alike, with the first edge that reached it.
+        """
+        return ()
+
+
+@runtime_checkable
+class Explores(Protocol):
+    """An ecosystem that knows what files and command lines need."""
+
+    def explorer(self, image: ImageView) -> Explorer:
+        """The explorer of one image."""
+
+
+@runtime_checkable
+class Installs(Protocol):
+    """An ecosystem whose packages a runtime stage can install from its distribution."""
+
+    def install_lines(self, names: Sequence[str]) -> str:
+        """The RUN instruction that installs packages and leaves no cache behind."""
+
+    def closure(
+        self, names: Iterable[str], packages: Sequence[Package], present: Collection[str]
+    ) -> list[Package]:
+        """What installing ``names`` brings: themselves and what they depend on, without what is ``present``.
+
+        ``packages`` are those of the builder's image, in which every dependency was met; recommended packages are not
+        followed.
+        """
+
+    def same_distribution(self, one: Filesystem, other: Filesystem) -> bool:
+        """Whether packages of the first image's release can be installed in the second."""
+
+
+@runtime_checkable
+class Reduces(Protocol):
+    """An ecosystem whose package database can be cut down to the packages that are kept."""
+
+    def reduced(self, fs: Filesystem, kept: Sequence[Package]) -> Mapping[ImagePath, bytes]:
+        """The database files as they are to be, by path; those that are not listed go as they are kept."""
+
+
+@runtime_checkable
+class Improves(Protocol):
+    """An ecosystem that can make the builder stage leave less behind."""
+
+    def improvements(self, image: ImageView) -> Iterable[Improvement]:
+        """Lines for the end of the builder stage, where what they do is certain."""
 
 
 _found: dict[tuple[str, ...], tuple[Ecosystem, ...]] = {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from corpuskit.build import build_case
-from corpuskit.cases import DOCKERFILES, VARIANTS, Case, load_case, load_cases
+from corpuskit.cases import DOCKERFILES, REPOSITORY, VARIANTS, Case, load_case, load_cases
 from corpuskit.engine import docker, ensure_bases, inspect_image
 from corpuskit.errors import CorpusError
 from corpuskit.probe import PROBE_LABEL, Check, run_probe
@@ -95,6 +96,19 @@ def _trace(names: list[str]) -> int:
     return 0
 
 
+def _closure(names: list[str]) -> int:
+    """What the needs graph keeps beside what was observed; runs in the project's environment."""
+    environment = REPOSITORY / ".venv"
+    if Path(sys.prefix).resolve() != environment.resolve():
+        subprocess.run([REPOSITORY / "scripts" / "setup"], check=True)
+        os.execv(environment / "bin" / "python", [str(environment / "bin" / "python"), *sys.argv])  # noqa: S606
+    from corpuskit.closure import closure_of, told
+
+    for case in [load_case(name) for name in names]:
+        print(told(case, closure_of(case)), flush=True)
+    return 0
+
+
 def _report() -> int:
     rows = make_rows(load_cases(), say)
     write_report(rows)
@@ -138,6 +152,8 @@ def main() -> int:
         "trace", help="watch what the single-stage image opens; writes observed.txt"
     )
     tracing.add_argument("names", nargs="+", metavar="NAME")
+    closing = commands.add_parser("closure", help="hold the needs graph against observed.txt")
+    closing.add_argument("names", nargs="+", metavar="NAME")
     commands.add_parser("report", help="the table; writes tests/corpus/REPORT.md and into README.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
@@ -153,6 +169,8 @@ def main() -> int:
                 return _build(options.names, options.all)
             case "probe":
                 return _probe(options.name, options.image)
+            case "closure":
+                return _closure(options.names)
             case "trace":
                 return _trace(options.names)
             case _:
