@@ -179,6 +179,9 @@ class Package:
     """True for the operating system's package database, whose word on ownership comes first."""
     license: str | None = None
     requires: tuple[str, ...] = field(default=(), repr=False)
+    """What it depends on, in the words of its package manager: ``libc6 (>= 2.34) | libc6-udeb``, ``so:libz.so.1``."""
+    provides: tuple[str, ...] = field(default=(), repr=False)
+    """Other names that satisfy a dependency on it, without versions: ``awk``, ``so:libz.so.1``, ``config(setup)``."""
 
 
 @dataclass(frozen=True, slots=True)
