@@ -214,6 +214,15 @@ class Installs(Protocol):
     def same_distribution(self, one: Filesystem, other: Filesystem) -> bool:
         """Whether packages of the first image's release can be installed in the second."""
 
+    def generated_by(self, fs: Filesystem, path: ImagePath) -> str | None:
+        """The package whose maintainer scripts make a path that no package lists; None where no rule knows."""
+
+    def would_unpack(self, base: Filesystem, path: ImagePath) -> bool:
+        """Whether installing in this base writes a path that a package lists (dpkg.cfg(5), path-exclude)."""
+
+    def overhead_bytes(self, base: Filesystem, packages: Sequence[Package]) -> int:
+        """What the package manager itself leaves in the layer: its database, logs and caches."""
+
 
 @runtime_checkable
 class Reduces(Protocol):
@@ -221,6 +230,26 @@ class Reduces(Protocol):
 
     def reduced(self, fs: Filesystem, kept: Sequence[Package]) -> Mapping[ImagePath, bytes]:
         """The database files as they are to be, by path; those that are not listed go as they are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The C library that a file is built for, and what proves it."""
+
+    libc: str
+    """``glibc`` or ``musl``."""
+    evidence: str
+
+
+@runtime_checkable
+class BindsLibc(Protocol):
+    """An ecosystem that can tell which C library a file is bound to."""
+
+    def binding(self, fs: Filesystem, path: ImagePath) -> Binding | None:
+        """The libc of one regular file; None for a file that would run with any."""
+
+    def libc(self, fs: Filesystem) -> str | None:
+        """The libc that an image has, told by its dynamic loader; None without one."""
 
 
 @runtime_checkable

@@ -1,0 +1,1025 @@
+"""From what the program needs to what is shipped: keep, drop, base, OS packages, copies; data, not text.
+
+Every live file gets one verdict. ``copy``: a COPY brings it, because it is needed or because it comes along with a
+directory that is. ``base``: the runtime image has it. ``package``: an OS package that the runtime stage installs
+brings it. ``drop``: it stays behind. :mod:`layerlens.stages` writes the plan as a Dockerfile, :mod:`layerlens.slim`
+as an image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from layerlens.categories import CATEGORIES
+from layerlens.ecosystems import Binding, BindsLibc, Improves, Reduces, ecosystems
+from layerlens.errors import UsageError
+from layerlens.filesystem import Filesystem
+from layerlens.graph import Needs
+from layerlens.model import (
+    Diagnostic,
+    Edge,
+    EntryType,
+    ImagePath,
+    Improvement,
+    Instruction,
+    Package,
+    Verdict,
+)
+from layerlens.report import display
+from layerlens.runtime import SCRATCH, Base, Choice, in_tree, installer
+
+_FILE, _DIR, _SYMLINK = int(EntryType.FILE), int(EntryType.DIR), int(EntryType.SYMLINK)
+
+OF_NOTE_BYTES = 1_000_000
+"""A subtree that a copy leaves behind, or one that is dropped, is named from this size on."""
+COMES_ALONG_SHARE = 0.02
+"""Share of a directory's bytes that may come along unneeded before it is copied in parts."""
+COMES_ALONG_BYTES = 256_000
+"""Bytes that may come along with a directory, whatever its size."""
+MOST_REMOVALS = 12
+"""Subtrees that the builder may remove from a directory so that it can be copied whole."""
+NOTHING_TO_GAIN = 0.05
+"""Share of the image that must be saved for a new Dockerfile to be worth it."""
+COPIED_PACKAGE_FACTOR = 20
+"""A package whose installation brings this many times the bytes that are needed of it has them copied instead."""
+COPIED_PACKAGE_BYTES = 8_000_000
+"""… if it brings more than this."""
+
+SHARED = frozenset(
+    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var "
+    "/usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/sbin /usr/share /usr/src /usr/local /usr/local/bin /usr/local/etc "
+    "/usr/local/lib /usr/local/sbin /usr/local/share /var/cache /var/lib /var/log /var/opt /var/run /var/tmp /var/www "
+    "/etc/opt /etc/alternatives".split()
+)
+"""Directories that many things share (FHS 3.0): never copied whole."""
+
+GROUPS = ("OS and runtime", "dependencies", "application")
+"""What is copied, least to most volatile, so that a change of the application rebuilds only the last."""
+_GROUP_OF = {"dependencies": 1, "dev-dependencies": 1, "app": 2, "other": 2, "sources": 2, "tests": 2}
+
+IGNORED_CATEGORIES = frozenset({"vcs", "logs-temp", "secrets", "package-cache", "docs"})
+"""Categories of files that no build step needs: where COPY brought them in, .dockerignore keeps them out."""
+IGNORED_NAMES = frozenset(
+    {"node_modules", "__pycache__", ".venv", "venv", ".pytest_cache", ".idea", ".vscode", "coverage"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A subtree that is not shipped, and why."""
+
+    path: ImagePath
+    size_bytes: int
+    category: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One COPY: a directory with all that is in it, or files of one directory."""
+
+    sources: tuple[ImagePath, ...]
+    target: ImagePath
+    """Where it goes: for a directory its own path, for files the directory that holds them."""
+    size_bytes: int
+    files: int
+    reason: str
+    group: int
+    """Index into GROUPS."""
+    whole: bool
+    """Whether the one source is a directory."""
+    unneeded_bytes: int = 0
+    """Bytes that come along though nothing needs them."""
+    owner: tuple[int, int] | None = None
+    """Numeric user and group of everything in it where that is one and not root's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Something the runtime stage makes itself: a directory, a link, or the attributes of what COPY made."""
+
+    path: ImagePath
+    kind: str
+    """``directory``, ``symlink`` or ``attributes``."""
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    link_target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another runtime image that would do."""
+
+    runtime_image: str
+    estimated_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Bytes by verdict: what COPY brings, the runtime image's own, what packages bring, what is dropped."""
+
+    copy_bytes: int
+    base_bytes: int
+    package_bytes: int
+    drop_bytes: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to ship of an image, and on what. Made by :func:`make_plan`."""
+
+    needs: Needs = field(repr=False)
+    runtime: str
+    """``base`` or ``scratch``."""
+    base: Base | None
+    base_reason: str
+    verdicts: dict[ImagePath, Verdict] = field(repr=False)
+    """Every live path that is not dropped; directories and links too."""
+    reasons: dict[ImagePath, Edge] = field(repr=False)
+    """Why a path is shipped that nothing needs."""
+    copies: tuple[Copy, ...]
+    made: tuple[Made, ...]
+    os_packages: tuple[str, ...]
+    """Names to install, without those that others bring as dependencies."""
+    os_packages_all: tuple[Package, ...] = field(repr=False)
+    """Everything that installing them brings."""
+    install_line: str | None
+    accounts: tuple[tuple[str, str], ...]
+    """Lines that /etc/passwd and /etc/group of the runtime image lack: (file, line)."""
+    improvements: tuple[Improvement, ...]
+    removals: tuple[LeftBehind, ...]
+    """Subtrees that the builder stage removes, so that the directory around them can be copied whole."""
+    dropped: tuple[LeftBehind, ...]
+    totals: Totals
+    live_bytes: int
+    layer_bytes: int
+    """Σ layer bytes of the image as it is."""
+    estimated_bytes: int
+    dockerignore: tuple[str, ...]
+    alternatives: tuple[Alternative, ...]
+    rewrites: dict[ImagePath, bytes] = field(repr=False)
+    """Package databases as a slim image has them."""
+    warnings: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...] = field(repr=False)
+
+    @property
+    def fs(self) -> Filesystem:
+        """The image's squash."""
+        return self.needs.fs
+
+    @property
+    def runtime_image(self) -> str:
+        """Reference of the runtime image, ``scratch`` without one."""
+        return SCRATCH if self.base is None else self.base.reference
+
+    @property
+    def saved_bytes(self) -> int:
+        """Layer bytes of the image less those of the result; negative where it would grow."""
+        return self.layer_bytes - self.estimated_bytes
+
+    @property
+    def saved_ratio(self) -> float:
+        """Share of the image's layer bytes that is saved."""
+        return self.saved_bytes / self.layer_bytes if self.layer_bytes else 0.0
+
+    @property
+    def nothing_to_gain(self) -> bool:
+        """Whether the image is as good as slim already."""
+        return self.saved_ratio < NOTHING_TO_GAIN
+
+    def verdict(self, path: ImagePath) -> Verdict:
+        """What becomes of a live path."""
+        return self.verdicts.get(path, "drop")
+
+    def chain(self, path: ImagePath) -> list[Edge]:
+        """Why a path is shipped: the edges from a root to it; empty where it is dropped."""
+        if path in self.needs.kept:
+            return self.needs.chain(path)
+        edge = self.reasons.get(path)
+        return [] if edge is None else [*self.needs.chain(edge.source), edge]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as `recommend --format json` prints it, but for the texts."""
+        return {
+            "runtime": self.runtime,
+            "runtime_image": self.runtime_image,
+            "copies": self.copies_dict(),
+            "os_packages": list(self.os_packages),
+            "totals": {
+                "copy_bytes": self.totals.copy_bytes,
+                "base_bytes": self.totals.base_bytes,
+                "package_bytes": self.totals.package_bytes,
+                "drop_bytes": self.totals.drop_bytes,
+            },
+            "dropped": [
+                {
+                    "path": display(d.path),
+                    "size_bytes": d.size_bytes,
+                    "category": d.category,
+                    "reason": d.reason,
+                }
+                for d in self.dropped
+            ],
+            "removed_in_builder": [
+                {
+                    "path": display(d.path),
+                    "size_bytes": d.size_bytes,
+                    "category": d.category,
+                    "reason": d.reason,
+                }
+                for d in self.removals
+            ],
+            "improvements": [{"line": i.line, "reason": i.reason} for i in self.improvements],
+            "estimated_bytes": self.estimated_bytes,
+            "saved_bytes": self.saved_bytes,
+            "saved_ratio": self.saved_ratio,
+            "nothing_to_gain": self.nothing_to_gain,
+            "alternatives": [
+                {
+                    "runtime_image": other.runtime_image,
+                    "estimated_bytes": other.estimated_bytes,
+                    "reason": other.reason,
+                }
+                for other in self.alternatives
+            ],
+            "dockerignore": [display(line) for line in self.dockerignore],
+            "warnings": [display(line) for line in self.warnings],
+            "diagnostics": [
+                {
+                    "severity": d.severity,
+                    "code": d.code,
+                    "message": display(d.message),
+                    "path": None if d.path is None else display(d.path),
+                }
+                for d in self.diagnostics
+            ],
+        }
+
+    def copies_dict(self) -> list[dict[str, Any]]:
+        """The copies as the report has them: a row for each source."""
+        fs = self.fs
+        return [
+            {
+                "source": display(source),
+                "target": display(copy.target if copy.whole else f"{copy.target.rstrip('/')}/"),
+                "size_bytes": copy.size_bytes if copy.whole else fs.size(source),
+                "reason": display(copy.reason),
+            }
+            for copy in self.copies
+            for source in copy.sources
+        ]
+
+
+def is_static(needs: Needs) -> bool:
+    """Whether nothing that is kept asks for a dynamic loader or an interpreter: such programs run on scratch."""
+    return not any(edge.kind in ("interpreter", "needed", "script") for edge in needs.edges)
+
+
+def make_plan(
+    needs: Needs,
+    *,
+    base: Base | None,
+    choice: Choice,
+    layer_bytes: int,
+    instructions: Sequence[Instruction] = (),
+    musl: Sequence[Base] = (),
+    warnings: Iterable[str] = (),
+) -> Plan:
+    """The plan that ships what ``needs`` keeps on ``base``, or on nothing where that is None.
+
+    ``choice`` is where the base came from, ``instructions`` the image's history and ``musl`` bases of the same family
+    that would be offered beside it.
+
+    Raises:
+        UsageError: the base has another libc than the files that would be copied onto it.
+    """
+    return _Planner(needs, base, choice, layer_bytes, instructions, musl, warnings).plan()
+
+
+class _Planner:
+    """The steps of one plan."""
+
+    def __init__(
+        self,
+        needs: Needs,
+        base: Base | None,
+        choice: Choice,
+        layer_bytes: int,
+        instructions: Sequence[Instruction],
+        musl: Sequence[Base],
+        warnings: Iterable[str],
+    ) -> None:
+        self.needs, self.base, self.choice = needs, base, choice
+        self.fs, self.attribution = needs.fs, needs.attribution
+        self.layer_bytes, self.instructions, self.musl = layer_bytes, instructions, musl
+        self.warnings = list(warnings)
+        self.verdicts: dict[ImagePath, Verdict] = {}
+        self.reasons: dict[ImagePath, Edge] = {}
+        self.installed: list[Package] = []
+        self.os_names: tuple[str, ...] = ()
+        self.install_line: str | None = None
+        self.improvements = self._improvements()
+        self.removals: list[LeftBehind] = []
+
+    def plan(self) -> Plan:
+        """All of it."""
+        self._judge()
+        self._ship_packages()
+        tree = _Tree(self)
+        copies = _Copies(self, tree).found()
+        self._ship_along(copies)
+        self._ship_base()
+        made = tuple(self._made(copies))
+        totals = self._totals()
+        estimated = totals.copy_bytes + totals.base_bytes + totals.package_bytes
+        if self.base is not None and not self.base.opened:
+            self.warnings.append(
+                f"{self.base.reference} could not be opened: its size is the catalogue's ({self.base.source}), and "
+                "which of the needed files it holds is assumed"
+            )
+        return Plan(
+            needs=self.needs,
+            runtime=SCRATCH if self.base is None else "base",
+            base=self.base,
+            base_reason=self.choice.reason,
+            verdicts=self.verdicts,
+            reasons=self.reasons,
+            copies=tuple(copies),
+            made=made,
+            os_packages=self.os_names,
+            os_packages_all=tuple(self.installed),
+            install_line=self.install_line,
+            accounts=tuple(self._accounts()),
+            improvements=tuple(self.improvements),
+            removals=tuple(self.removals),
+            dropped=tuple(self._dropped(tree)),
+            totals=totals,
+            live_bytes=self.attribution.live_bytes,
+            layer_bytes=self.layer_bytes,
+            estimated_bytes=estimated,
+            dockerignore=tuple(self._dockerignore()),
+            alternatives=tuple(self._alternatives(totals, copies)),
+            rewrites=self._rewrites(),
+            warnings=tuple(self.warnings),
+            diagnostics=tuple(self.needs.diagnostics),
+        )
+
+    # -- verdicts ------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        """A verdict for every needed path; packages are settled afterwards."""
+        if self.base is None:
+            self.verdicts.update(dict.fromkeys(self.needs.kept, "copy"))
+            return
+        for path in self.needs.kept:
+            self.verdicts[path] = self._judged(path, self.base)
+
+    def _judged(self, path: ImagePath, base: Base) -> Verdict:
+        owner = self.attribution.owner_of(path)
+        if base.fs is None:  # only its size is known: what the table calls the family's own is assumed there
+            system = owner is not None and owner.is_os
+            return "base" if system or in_tree(path, self.choice.tree) else "copy"
+        if self._base_has(path, base.fs, owner):
+            return "base"
+        if owner is None or not owner.is_os:
+            by = self._generated(path, base)
+            return "copy" if by is None else ("base" if by in base.os_packages else "package")
+        if owner.name in base.os_packages or installer(self.fs, base, owner.ecosystem) is None:
+            return "copy"
+        return "package"
+
+    def _base_has(self, path: ImagePath, other: Filesystem, owner: Package | None) -> bool:
+        fs = self.fs
+        kind = fs.type_of(path)
+        if other.type_of(path) != kind:
+            return False
+        if kind == _DIR:
+            return True
+        if (
+            owner is not None
+            and owner.is_os
+            and self.base is not None
+            and owner.name in self.base.os_packages
+        ):
+            return True
+        if in_tree(path, self.choice.tree):
+            return True
+        if kind == _SYMLINK:
+            return fs.entry(path).link_target == other.entry(path).link_target
+        if kind != _FILE:
+            return True
+        if fs.size(path) != other.size(path):
+            return path in ("/etc/ld.so.cache", "/etc/passwd", "/etc/group")  # each image's own serves it
+        gid, theirs = fs.payload_gid(path), other.payload_gid(path)
+        return gid is not None and theirs is not None and fs.digest(gid) == other.digest(theirs)
+
+    def _generated(self, path: ImagePath, base: Base) -> str | None:
+        """The OS package whose maintainer scripts make this path, where it is installed or in the base."""
+        for ecosystem in {package.ecosystem for package in self.attribution.packages if package.is_os}:
+            found = installer(self.fs, base, ecosystem)
+            if found is not None:
+                name = found.generated_by(self.fs, path)
+                if name is not None:
+                    return name
+        return None
+
+    def _ship_packages(self) -> None:
+        """Settle which OS packages are installed; what is cheaper to copy is copied."""
+        if self.base is None or self.base.fs is None:
+            return
+        fs, base = self.fs, self.base
+        needed: dict[str, int] = {}
+        package_of: dict[str, Package] = {}
+        generated: set[str] = set()
+        for path, verdict in self.verdicts.items():
+            if verdict != "package":
+                continue
+            owner = self.attribution.owner_of(path)
+            if owner is None:
+                name = self._generated(path, base)
+                if name is not None:
+                    generated.add(name)
+                continue
+            package_of[owner.name] = owner
+            needed[owner.name] = needed.get(owner.name, 0) + (
+                fs.size(path) if fs.type_of(path) == _FILE else 0
+            )
+        if not needed and not generated:
+            return
+        os_packages = [package for package in self.attribution.packages if package.is_os]
+        by_name = {package.name: package for package in os_packages}
+        names = sorted(set(needed) | (generated & by_name.keys()))
+        ecosystem = by_name[names[0]].ecosystem
+        found = installer(fs, base, ecosystem)
+        assert found is not None, "a verdict of `package` was given for an installer"
+        present = base.os_packages
+        sizes = dict(
+            zip((id(p) for p in self.attribution.packages), self.attribution.package_bytes, strict=True)
+        )
+
+        def cost(wanted: Iterable[str]) -> int:
+            return sum(sizes[id(package)] for package in found.closure(wanted, os_packages, present))
+
+        for name in names:
+            others = [other for other in names if other != name]
+            brings = cost([*others, name]) - cost(others)
+            if brings > COPIED_PACKAGE_BYTES and brings > COPIED_PACKAGE_FACTOR * max(needed.get(name, 0), 1):
+                names = others
+        kept_names = set(names)
+        for path, verdict in list(self.verdicts.items()):
+            owner = self.attribution.owner_of(path)
+            if verdict == "package" and owner is not None and owner.name not in kept_names:
+                self.verdicts[path] = "copy"
+        self.installed = found.closure(names, os_packages, present)
+        brought = {package.name for package in self.installed}
+        top = []
+        for name in names:
+            rest = {p.name for p in found.closure([n for n in names if n != name], os_packages, present)}
+            if name not in rest:
+                top.append(name)
+        # Packages that need each other in a circle would all be left out: then every name is written.
+        covered = {p.name for p in found.closure(top, os_packages, present)}
+        self.os_names = tuple(top if brought <= covered else names)
+        self.install_line = found.install_lines(self.os_names)
+        for package in self.installed:
+            source = next((p for p, e in self.needs.kept.items() if self._owned_by(p, package)), None)
+            for path in package.paths:
+                if path in fs.live and path not in self.verdicts and fs.type_of(path) != _DIR:
+                    self.verdicts[path] = "package"
+                    self.reasons[path] = Edge(
+                        source or "FROM",
+                        path,
+                        "package",
+                        f"the package {package.name} is installed whole",
+                        "certain",
+                    )
+
+    def _owned_by(self, path: ImagePath, package: Package) -> bool:
+        return self.attribution.owner_of(path) is package
+
+    def _ship_along(self, copies: Sequence[Copy]) -> None:
+        """What a directory that is copied whole brings along."""
+        fs = self.fs
+        removed = tuple(f"{tree.path}/" for tree in self.removals)
+        for copy in copies:
+            if not copy.whole:
+                continue
+            top = copy.sources[0]
+            needed = next((p for p in fs.walk(top) if p in self.needs.kept), top)
+            for path in (top, *fs.walk(top)):
+                if path in self.needs.kept or f"{path}/".startswith(removed) or self._is_improved(path):
+                    continue
+                self.verdicts[path] = "copy"
+                self.reasons[path] = Edge(
+                    needed, path, "comes-along", f"COPY {top} brings the directory whole", "assumed"
+                )
+
+    def _ship_base(self) -> None:
+        """What the runtime image has anyway."""
+        if self.base is None or self.base.fs is None:
+            return
+        fs, other = self.fs, self.base.fs
+        for path in fs.live:
+            if path in self.verdicts or path == "/" or other.type_of(path) != fs.type_of(path):
+                continue
+            if fs.type_of(path) == _FILE and fs.size(path) != other.size(path):
+                continue
+            self.verdicts[path] = "base"
+            self.reasons[path] = Edge("FROM", path, "base", f"{self.base.reference} has it", "certain")
+
+    def _is_improved(self, path: ImagePath) -> bool:
+        """Whether a step that improves the builder removes the path."""
+        return self.attribution.category_of(path) == "dev-dependencies" and any(
+            path.startswith(f"{covered}/") for step in self.improvements for covered in step.covers
+        )
+
+    def _improvements(self) -> list[Improvement]:
+        if self.base is None:
+            return []
+        return [
+            step
+            for ecosystem in ecosystems()
+            if isinstance(ecosystem, Improves)
+            for step in ecosystem.improvements(self.needs.view)
+        ]
+
+    # -- the rest of the runtime stage -----------------------------------------------------------------------
+
+    def _made(self, copies: Sequence[Copy]) -> Iterator[Made]:
+        """Links that COPY would follow, empty directories, and attributes that COPY does not bring."""
+        if self.base is None:
+            return
+        fs, other = self.fs, self.base.fs
+        whole = {copy.sources[0] for copy in copies if copy.whole}
+        targets = set()
+        for copy in copies:
+            targets.add(copy.target)
+        for path in sorted(self.needs.kept):
+            if self.verdicts[path] != "copy" or _inside(path, whole):
+                continue
+            kind = fs.type_of(path)
+            if kind == _SYMLINK:
+                yield Made(path, "symlink", link_target=fs.entry(path).link_target or "")
+            elif kind == _DIR and path not in targets and not any(t.startswith(f"{path}/") for t in targets):
+                entry = fs.entry(path)
+                yield Made(path, "directory", entry.mode & 0o7777, entry.uid, entry.gid)
+        parents: set[ImagePath] = set()
+        for target in targets:
+            while target and target != "/":
+                parents.add(target)
+                target = target.rpartition("/")[0]
+        for path in sorted(parents):
+            if (other is not None and other.is_dir(path)) or not fs.is_dir(path):
+                continue
+            entry = fs.entry(path)
+            if (entry.mode & 0o7777, entry.uid, entry.gid) != (0o755, 0, 0):
+                yield Made(path, "attributes", entry.mode & 0o7777, entry.uid, entry.gid)
+
+    def _accounts(self) -> Iterator[tuple[str, str]]:
+        """Lines of passwd(5) and group(5) that what is shipped needs and the base lacks."""
+        if self.base is None:
+            return
+        fs, other = self.fs, self.base.fs
+        users, groups = _accounts_of(fs, "/etc/passwd"), _accounts_of(fs, "/etc/group")
+        known_users = {} if other is None else _accounts_of(other, "/etc/passwd")
+        known_groups = {} if other is None else _accounts_of(other, "/etc/group")
+        user, _, group = (self.needs.config.user or "").partition(":")
+        uids, gids = {0}, {0}
+        for path, verdict in self.verdicts.items():
+            if verdict == "copy":
+                entry = fs.entry(path)
+                uids.add(entry.uid)
+                gids.add(entry.gid)
+        wanted = [
+            row for row in users.values() if row[0] == user or row[2] == user or _number(row[2]) in uids
+        ]
+        gids |= {_number(row[3]) for row in wanted if len(row) > 3}
+        installed = {package.name for package in self.installed}
+        for row in wanted:
+            if row[0] not in known_users and row[0] not in installed:
+                yield "/etc/passwd", ":".join(row)
+        for row in groups.values():
+            member = any(name in row[3].split(",") for name in [user] if name and len(row) > 3)
+            if (_number(row[2]) in gids or row[0] == group or member) and row[0] not in known_groups:
+                yield "/etc/group", ":".join(row)
+
+    def _totals(self) -> Totals:
+        attribution = self.attribution
+        sums: Counter[str] = Counter()
+        for gid, paths in _payloads(self.fs):
+            shipped: Verdict = "drop"
+            for path in paths:
+                shipped = self.verdicts.get(path, "drop")
+                if shipped != "drop":
+                    break
+            sums[shipped] += attribution.sizes[gid]
+        package_bytes = sum(self._package_bytes(package) for package in self.installed)
+        if self.installed and self.base is not None and self.base.fs is not None:
+            found = installer(self.fs, self.base, self.installed[0].ecosystem)
+            if found is not None:
+                package_bytes += found.overhead_bytes(self.base.fs, self.installed)
+        return Totals(
+            copy_bytes=sums["copy"],
+            base_bytes=0 if self.base is None else self.base.size_bytes,
+            package_bytes=package_bytes,
+            drop_bytes=sums["drop"],
+        )
+
+    def _package_bytes(self, package: Package) -> int:
+        """What installing a package adds: its files, but for those that the base's own rules leave out."""
+        fs, base = self.fs, self.base
+        assert base is not None and base.fs is not None, "packages are installed in bases that were opened"
+        found = installer(fs, base, package.ecosystem)
+        total = 0
+        for path in package.paths:
+            if fs.type_of(path) == _FILE and (found is None or found.would_unpack(base.fs, path)):
+                total += fs.size(path)
+        return total
+
+    def _dropped(self, tree: _Tree) -> Iterator[LeftBehind]:
+        """The largest subtrees that are dropped whole, at most 25."""
+        found: list[LeftBehind] = []
+        shipped = tree.sums(lambda path: self.verdicts.get(path, "drop") != "drop")
+        stack = [""]
+        while stack:
+            folder = stack.pop()
+            for name in self.fs.children.get(folder, ()):
+                path = f"{folder}/{name}"
+                if path not in self.fs.children:
+                    size = self.fs.size(path) if self.fs.type_of(path) == _FILE else 0
+                    if size >= OF_NOTE_BYTES and self.verdicts.get(path, "drop") == "drop":
+                        found.append(self._left_behind(path, size))
+                elif tree.all_bytes(path) >= OF_NOTE_BYTES:
+                    if shipped.get(path, 0) == 0 and path not in SHARED:
+                        found.append(self._left_behind(path, tree.all_bytes(path)))
+                    else:
+                        stack.append(path)
+        found.sort(key=lambda one: (-one.size_bytes, one.path))
+        yield from found[:25]
+
+    def _left_behind(self, path: ImagePath, size: int) -> LeftBehind:
+        category = self.attribution.category_of(path) or "other"
+        owner = self.attribution.owner_of(path)
+        whose = f" of {owner.name}" if owner is not None else ""
+        return LeftBehind(path, size, category, f"{category}{whose}: nothing that is kept needs it")
+
+    def _dockerignore(self) -> Iterator[str]:
+        """Paths, as the build context has them, that COPY brought in and neither program nor build needs."""
+        lines: set[str] = set()
+        for instruction in self.instructions:
+            keyword, _, rest = instruction.text.partition(" ")
+            if instruction.from_base or instruction.layer is None or keyword != "COPY" or "--from" in rest:
+                continue
+            lines |= self._ignorable(instruction.layer)
+        yield from sorted(lines)
+
+    def _ignorable(self, layer: int) -> set[str]:
+        fs, index = self.fs, self.fs.indexes[layer]
+        tops = {p for p, kind in zip(index.paths, index.types, strict=True) if kind == _DIR}
+        files = [p for p, kind in zip(index.paths, index.types, strict=True) if kind == _FILE]
+        # The context's own root: the deepest directory that holds everything the layer brought.
+        root = _common(files)
+        found: set[str] = set()
+        for path in files:
+            if self.verdicts.get(path, "drop") != "drop" or path not in fs.live:
+                continue
+            inside = path[len(root) :].strip("/").split("/")
+            named = next((n for n, part in enumerate(inside[:-1]) if part in IGNORED_NAMES), None)
+            if named is not None:
+                found.add("/".join(inside[: named + 1]))
+            elif self.attribution.category_of(path) in IGNORED_CATEGORIES:
+                parts = inside
+                while len(parts) > 1 and self._all_ignorable(f"{root}/{'/'.join(parts[:-1])}", tops):
+                    parts = parts[:-1]
+                found.add("/".join(parts))
+        return found
+
+    def _all_ignorable(self, directory: ImagePath, tops: set[ImagePath]) -> bool:
+        subtree = self.attribution.subtrees.get(directory)
+        if subtree is None or directory not in tops:
+            return False
+        return all(CATEGORIES[category] in IGNORED_CATEGORIES for category in subtree.categories)
+
+    def _alternatives(self, totals: Totals, copies: Sequence[Copy]) -> Iterator[Alternative]:
+        """musl bases of the family, where nothing that is copied is bound to glibc and no package is installed."""
+        if self.base is None or self.installed or bound_to_other("musl", self.needs, self.verdicts):
+            return
+        for base in self.musl:
+            if base.reference != self.base.reference:
+                yield Alternative(
+                    base.reference,
+                    base.size_bytes + totals.copy_bytes,
+                    "nothing that is copied is bound to glibc",
+                )
+
+    def _rewrites(self) -> dict[ImagePath, bytes]:
+        """Package databases cut to the packages of which something is kept."""
+        if self.base is not None:
+            return {}
+        kept: dict[str, dict[int, Package]] = {}
+        for path in self.needs.kept:
+            owner = self.attribution.owner_of(path)
+            if owner is not None and self.fs.type_of(path) == _FILE:
+                kept.setdefault(owner.ecosystem, {})[id(owner)] = owner
+        found: dict[ImagePath, bytes] = {}
+        for ecosystem in ecosystems():
+            if isinstance(ecosystem, Reduces) and ecosystem.name in kept:
+                packages = sorted(
+                    kept[ecosystem.name].values(), key=lambda package: (package.name, package.version)
+                )
+                found.update(ecosystem.reduced(self.fs, packages))
+        return found
+
+
+class _Tree:
+    """Sums over the live tree, each payload at its first name."""
+
+    def __init__(self, planner: _Planner) -> None:
+        self.fs = planner.fs
+        self.attribution = planner.attribution
+
+    def all_bytes(self, path: ImagePath) -> int:
+        """Payload bytes below a directory."""
+        subtree = self.attribution.subtrees.get("" if path == "/" else path)
+        return 0 if subtree is None else subtree.size_bytes
+
+    def sums(self, counts: Any) -> dict[ImagePath, int]:
+        """Bytes (and one for each entry) of what ``counts`` says yes to, by directory."""
+        sizes = self.attribution.sizes
+        found: dict[ImagePath, int] = {}
+        for directory, names in reversed(self.fs.children.items()):
+            total = found.get(directory, 0)
+            for name, gid in names.items():
+                path = f"{directory}/{name}"
+                if path not in self.fs.children and counts(path):
+                    total += 1 + (sizes[self.fs.inode.get(gid, gid)] if gid >= 0 else 0)
+            found[directory] = total
+            if directory and total:
+                parent = directory.rpartition("/")[0]
+                found[parent] = found.get(parent, 0) + total
+        return found
+
+
+class _Copies:
+    """The COPY lines: the highest directories that bring nothing unneeded of note."""
+
+    def __init__(self, planner: _Planner, tree: _Tree) -> None:
+        self.p, self.fs = planner, planner.fs
+        verdicts, kept = planner.verdicts, planner.needs.kept
+        self.wanted = {p for p, v in verdicts.items() if v == "copy" and p in kept}
+        self.need = tree.sums(lambda path: path in self.wanted)
+        self.everything = tree.sums(lambda path: not planner._is_improved(path))
+
+    def found(self) -> list[Copy]:
+        """The copies, least to most volatile, then by path."""
+        if self.p.base is None:
+            return self._scratch()
+        copies: list[Copy] = []
+        stack = [""]
+        while stack:
+            folder = stack.pop()
+            below, files = [], []
+            for name in sorted(self.fs.children.get(folder, ())):
+                path = f"{folder}/{name}"
+                if path in self.fs.children:
+                    below.append(path)
+                elif path in self.wanted and self.fs.type_of(path) == _FILE:
+                    files.append(path)
+            if files:
+                copies.append(self._copy(tuple(files), folder or "/", False, 0))
+            for path in below:
+                if not self.need.get(path):
+                    continue
+                removals = self._whole(path)
+                if removals is None:
+                    stack.append(path)
+                    continue
+                self.p.removals.extend(removals)
+                removed = sum(tree.size_bytes for tree in removals)
+                unneeded = self.everything[path] - self.need[path] - removed
+                copies.append(self._copy((path,), path, True, max(0, unneeded)))
+        copies.sort(key=lambda copy: (copy.group, copy.sources))
+        return copies
+
+    def _scratch(self) -> list[Copy]:
+        """On scratch everything goes in one tree; told by the group it belongs to."""
+        return [self._copy(("/",), "/", True, 0)] if self.wanted else []
+
+    def _whole(self, path: ImagePath) -> list[LeftBehind] | None:
+        """What the builder removes so that a directory can be copied whole; None where it cannot be."""
+        if path in SHARED:
+            return None
+        need, extra = self.need[path], self.everything[path] - self.need[path]
+        if self._narrower(path):
+            return None
+        if (
+            extra <= max(COMES_ALONG_BYTES, COMES_ALONG_SHARE * need)
+            and extra <= 2 * need
+            and not self._disturbs(path)
+        ):
+            return []
+        removals = self._removals(path)
+        left = extra - sum(self.everything.get(tree.path, tree.size_bytes) for tree in removals)
+        if len(removals) > MOST_REMOVALS or left > max(COMES_ALONG_BYTES // 4, COMES_ALONG_SHARE * need):
+            return None
+        # Where it is split at a level or two without effort, nothing needs to be removed.
+        if self._splits(path) <= 6 or self._disturbs(path, removals):
+            return None
+        return removals
+
+    def _narrower(self, path: ImagePath) -> bool:
+        """Whether all that is needed lies in one subdirectory, which is then what is copied."""
+        below = [child for name in self.fs.children[path] if self.need.get(child := f"{path}/{name}")]
+        own = any(
+            f"{path}/{name}" in self.wanted
+            for name in self.fs.children[path]
+            if f"{path}/{name}" not in self.fs.children
+        )
+        return len(below) == 1 and not own and self.everything[path] > self.need[path]
+
+    def _splits(self, path: ImagePath) -> int:
+        """COPY lines that copying a directory in parts takes, one level down."""
+        lines, files = 0, 0
+        for name in self.fs.children[path]:
+            child = f"{path}/{name}"
+            if child in self.fs.children:
+                lines += bool(self.need.get(child))
+            else:
+                files += child in self.wanted
+        return lines + bool(files)
+
+    def _removals(self, path: ImagePath) -> list[LeftBehind]:
+        """The unneeded subtrees of a directory, largest first, down to a size that does not matter."""
+        found: list[LeftBehind] = []
+        stack = [path]
+        while stack and len(found) <= MOST_REMOVALS:
+            folder = stack.pop()
+            for name in self.fs.children[folder]:
+                child = f"{folder}/{name}"
+                if child in self.fs.children:
+                    size = self.everything[child]
+                    if size - self.need.get(child, 0) < COMES_ALONG_BYTES // 8:
+                        continue
+                    if not self.need.get(child):
+                        found.append(self.p._left_behind(child, size))
+                    else:
+                        stack.append(child)
+                elif (
+                    child not in self.wanted
+                    and self.fs.type_of(child) == _FILE
+                    and self.fs.size(child) >= COMES_ALONG_BYTES // 8
+                    and not self.p._is_improved(child)
+                ):
+                    found.append(self.p._left_behind(child, self.fs.size(child)))
+        return sorted(found, key=lambda tree: (-tree.size_bytes, tree.path))
+
+    def _disturbs(self, path: ImagePath, removals: Sequence[LeftBehind] = ()) -> bool:
+        """Whether copying a directory whole would overwrite files of the base that nothing asked to change."""
+        other = self.p.base.fs if self.p.base is not None else None
+        if other is None or not other.is_dir(path):
+            return False
+        gone = tuple(f"{tree.path}/" for tree in removals)
+        return any(
+            child not in self.wanted and other.exists(child) and not f"{child}/".startswith(gone)
+            for child in self.fs.walk_files(path)
+        )
+
+    def _copy(self, sources: tuple[ImagePath, ...], target: ImagePath, whole: bool, unneeded: int) -> Copy:
+        fs = self.fs
+        paths = [p for p in (fs.walk(sources[0]) if whole else sources) if p in self.wanted]
+        sums: Counter[int] = Counter()
+        owners: Counter[tuple[int, int]] = Counter()
+        largest, why = -1, ""
+        seen: set[int] = set()
+        size = files = 0
+        for path in paths:
+            if fs.type_of(path) != _FILE:
+                continue
+            gid = fs.payload_gid(path)
+            if gid is None or gid in seen:
+                continue
+            seen.add(gid)
+            entry = fs.entry(fs.groups[gid][0] if gid in fs.groups else path)
+            size, files = size + entry.size_bytes, files + 1
+            sums[group_of(self.p.attribution.category_of(path))] += entry.size_bytes + 1
+            owners[entry.uid, entry.gid] += 1
+            if entry.size_bytes > largest:
+                largest, why = entry.size_bytes, self._why(path)
+        group = max(sums, key=lambda one: (sums[one], one)) if sums else 2
+        owner = next(iter(owners)) if len(owners) == 1 else None
+        return Copy(
+            sources=sources,
+            target=target,
+            size_bytes=size + unneeded,
+            files=files,
+            reason=why or "needed by name alone",
+            group=group,
+            whole=whole,
+            unneeded_bytes=unneeded,
+            owner=None if owner == (0, 0) else owner,
+        )
+
+    def _why(self, path: ImagePath) -> str:
+        edge = self.p.needs.kept[path]
+        return f"{edge.evidence} ({edge.source.rpartition('/')[2] or edge.source})"
+
+
+def group_of(category: str | None) -> int:
+    """Index into GROUPS for a file of this category."""
+    return _GROUP_OF.get(category or "", 0)
+
+
+def _payloads(fs: Filesystem) -> Iterator[tuple[int, Sequence[ImagePath]]]:
+    """Every live payload of a regular file once, with its live names."""
+    types = fs.types_column()
+    done: set[int] = set()
+    for path, gid in fs.live.items():
+        if gid < 0:
+            continue
+        gid = fs.inode.get(gid, gid)
+        if types[gid] != _FILE:
+            continue
+        group = fs.groups.get(gid)
+        if group is None:
+            yield gid, (path,)
+        elif gid not in done:
+            done.add(gid)
+            yield gid, group
+
+
+def _inside(path: ImagePath, tops: set[ImagePath]) -> bool:
+    while path:
+        if path in tops:
+            return True
+        path = path.rpartition("/")[0]
+    return False
+
+
+def _common(files: Sequence[ImagePath]) -> ImagePath:
+    """The deepest directory that holds all of these files."""
+    if not files:
+        return ""
+    first, last = min(files).split("/"), max(files).split("/")
+    same = 0
+    while same < min(len(first), len(last)) - 1 and first[same] == last[same]:
+        same += 1
+    return "/".join(first[:same])
+
+
+def _accounts_of(fs: Filesystem, path: ImagePath) -> dict[str, list[str]]:
+    """Rows of passwd(5) or group(5) by name."""
+    if not fs.is_file(path):
+        return {}
+    rows = (line.split(":") for line in fs.read_text(path, 1 << 20).splitlines())
+    return {row[0]: row for row in rows if len(row) >= 4 and row[0] and not row[0].startswith("#")}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else -1
+
+
+def bound_to_other(
+    libc: str, needs: Needs, verdicts: Mapping[ImagePath, Verdict]
+) -> list[tuple[ImagePath, Binding]]:
+    """The needed files that are copied and cannot run where the C library is ``libc``, with what proves it."""
+    fs = needs.fs
+    readers = [found for found in ecosystems() if isinstance(found, BindsLibc)]
+    found = []
+    for path, verdict in sorted(verdicts.items()):
+        if verdict == "copy" and path in needs.kept and fs.type_of(path) == _FILE:
+            for reader in readers:
+                binding = reader.binding(fs, path)
+                if binding is not None and binding.libc != libc:
+                    found.append((path, binding))
+    return found
+
+
+def libc_of(fs: Filesystem) -> str | None:
+    """The C library of an image; None where it has none."""
+    answers = (found.libc(fs) for found in ecosystems() if isinstance(found, BindsLibc))
+    return next((libc for libc in answers if libc is not None), None)
+
+
+def refuse_other_libc(plan: Plan) -> None:
+    """Refuse a plan that would copy files onto a base whose libc they cannot use.
+
+    Raises:
+        UsageError: with the first files that prove it.
+    """
+    base = plan.base
+    libc = None if base is None or base.fs is None else libc_of(base.fs)
+    if base is None or libc is None:
+        return
+    bound = bound_to_other(libc, plan.needs, plan.verdicts)
+    if bound:
+        proofs = ", ".join(f"{path} ({binding.evidence})" for path, binding in bound[:3])
+        more = f" and {len(bound) - 3} more" if len(bound) > 3 else ""
+        raise UsageError(
+            f"{base.reference} has {libc}, and these files are bound to {bound[0][1].libc}: {proofs}{more}",
+            f"Choose a runtime image with {bound[0][1].libc}, or build for {libc}.",
+        )

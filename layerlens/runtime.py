@@ -1,0 +1,163 @@
+"""Which image the runtime stage stands on: found by what the program needs, from the table ``bases.toml``.
+
+A base that can be opened is analysed like any other image. One that cannot comes from a catalogue of cited sizes
+(``base_sizes.toml``), and whoever shows an estimate says so.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from layerlens.ecosystems import Installs, ecosystems
+from layerlens.filesystem import Filesystem
+from layerlens.model import ImageConfig, ImagePath, Package
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A runtime image: opened, with its filesystem, or known by its size alone."""
+
+    reference: str
+    size_bytes: int
+    """Sum of the payload bytes of its layers."""
+    fs: Filesystem | None = field(default=None, repr=False)
+    config: ImageConfig | None = field(default=None, repr=False)
+    packages: tuple[Package, ...] = field(default=(), repr=False)
+    source: str | None = None
+    """Where ``size_bytes`` was read, for a base that was not opened."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether its files are known."""
+        return self.fs is not None
+
+    @cached_property
+    def os_packages(self) -> frozenset[str]:
+        """Names of the OS packages it has."""
+        return frozenset(package.name for package in self.packages if package.is_os)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What could stand below the program: names of images to try, best first, and why."""
+
+    images: tuple[str, ...]
+    musl: tuple[str, ...]
+    """Images of the same family with musl."""
+    tree: tuple[str, ...]
+    """Patterns of paths that are the family's own."""
+    reason: str
+
+
+@cache
+def _table() -> dict[str, Any]:
+    with (Path(__file__).parent / "bases.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+@cache
+def _sizes() -> dict[str, Any]:
+    with (Path(__file__).parent / "base_sizes.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+def catalogued(reference: str) -> Base | None:
+    """The base as the catalogue knows it: a size and where it was read."""
+    row = _sizes().get(reference)
+    return None if row is None else Base(reference, row["size_bytes"], source=row["source"])
+
+
+def choose(
+    fs: Filesystem, config: ImageConfig, kept: Collection[ImagePath], os_owned: Collection[ImagePath]
+) -> Choice:
+    """The family whose interpreter is kept, else the distribution; no images where neither is known.
+
+    ``os_owned`` are those of the kept paths that an OS package owns: Debian's own interpreters are packages to
+    install, not a family.
+    """
+    env = dict(word.split("=", 1) for word in config.env if "=" in word)
+    release = os_release(fs)
+    for row in _table()["family"]:
+        pattern = re.compile(re.escape(row["home"]).replace(r"\{n\}", r"(\d+)"))
+        home = next((p for p in sorted(kept) if p not in os_owned and pattern.fullmatch(p)), None)
+        if home is None:
+            continue
+        version = env.get(row["version"], "")
+        numbers = re.findall(r"\d+", version.partition("+")[0])
+        if not numbers:  # the path tells it: /usr/local/bin/python3.11, /usr/local/openjdk-17
+            match = pattern.fullmatch(home)
+            found = match.groups() if match else ()
+            numbers = ["3", *found] if "python3." in row["home"] else list(found)
+        words = _words(numbers, release)
+        return Choice(
+            images=tuple(_filled(row["slim"], words)),
+            musl=tuple(_filled([row["musl"]] if "musl" in row else [], words)),
+            tree=tuple(row["tree"]),
+            reason=f"the program needs {home}, which is {row['name']}'s own image's",
+        )
+    for row in _table()["distribution"]:
+        if row["id"] == release.get("ID"):
+            words = _words(re.findall(r"\d+", release.get("VERSION_ID", "")), release)
+            return Choice(tuple(_filled(row["slim"], words)), (), (), f"its distribution is {row['id']}")
+    return Choice((), (), (), "its distribution is not known")
+
+
+def server() -> Choice:
+    """What a static site stands on."""
+    row = _table()["server"]
+    return Choice(
+        tuple(row["slim"]), tuple(row["musl"]), (), "a static site needs a web server and nothing else"
+    )
+
+
+def _words(numbers: Sequence[str], release: Mapping[str, str]) -> dict[str, str]:
+    words = {"version": release.get("VERSION_ID", ""), "codename": release.get("VERSION_CODENAME", "")}
+    if numbers:
+        words["major"] = numbers[0]
+        words["minor"] = ".".join(numbers[:2])
+    return {key: value for key, value in words.items() if value}
+
+
+def _filled(patterns: Sequence[str], words: Mapping[str, str]) -> Iterator[str]:
+    for pattern in patterns:
+        if set(re.findall(r"\{(\w+)\}", pattern)) <= words.keys():
+            yield pattern.format(**words)
+
+
+def os_release(fs: Filesystem) -> dict[str, str]:
+    """The fields of /etc/os-release (os-release(5)), quotes taken off; empty where there is none."""
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        if fs.is_file(path):
+            lines = fs.read_text(path, 1 << 16).splitlines()
+            pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+            return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
+    return {}
+
+
+def in_tree(path: ImagePath, patterns: Sequence[str]) -> bool:
+    """Whether a path is one of the patterns' or lies below one."""
+    parts = path.split("/")
+    return any(fnmatchcase("/".join(parts[: pattern.count("/") + 1]), pattern) for pattern in patterns)
+
+
+def installer(fs: Filesystem, base: Base, ecosystem_name: str) -> Installs | None:
+    """The ecosystem that can install packages of the image's release in the base, if there is one."""
+    if base.fs is None:
+        return None
+    for found in ecosystems():
+        if (
+            found.name == ecosystem_name
+            and isinstance(found, Installs)
+            and found.same_distribution(fs, base.fs)
+        ):
+            return found
+    return None
