@@ -2,16 +2,23 @@
 
 ``/lib/apk/db/installed`` (``/usr/lib/apk/db/installed`` since Alpine merged /usr): a stanza of one-letter
 fields for each package, as Alpine's "Apk spec" describes them: ``P`` name, ``V`` version, ``L`` license,
-``D`` depends, ``F`` a directory, ``R`` a file in the directory named last.
+``D`` depends, ``p`` provides, ``F`` a directory, ``R`` a file in the directory named last.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import bounded_read
+from layerlens.ecosystems import READ_LIMIT, ImageView, bounded_read
+from layerlens.ecosystems._os_packages import (
+    OsPackageExplorer,
+    Relations,
+    has_program,
+    run_line,
+    same_release,
+)
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
 
 if TYPE_CHECKING:
@@ -49,6 +56,21 @@ CATEGORY_BY_SUFFIX: tuple[tuple[str, str], ...] = (
     ("-static", "static-libs"),
 )
 
+FOR_PACKAGE_SCRIPTS = frozenset(
+    [
+        # Packages without programs or libraries that no program reads which depends on them.
+        "alpine-baselayout",  # the directories of the system and /etc/profile
+        "alpine-keys",  # apk-keys: apk's own
+        "alpine-release",  # os-release and apk's repositories
+    ]
+)
+
+MADE_BY_SCRIPTS: dict[str, tuple[ImagePath, ...]] = {
+    # What scripts of data packages make from their data, and no package lists.
+    "ca-certificates": ("/etc/ssl/certs",),  # update-ca-certificates(8), its post-install and trigger
+    "shared-mime-info": ("/usr/share/mime",),  # update-mime-database(1), its trigger
+}
+
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 _EXACT = {name: category for category, names in CATEGORY_BY_NAME.items() for name in names.split()}
 
@@ -82,6 +104,84 @@ class Apk:
                 text = bounded_read(fs, database, diagnostics)
                 yield from _parse(text or "", real, fs, diagnostics)
 
+    def explorer(self, image: ImageView) -> OsPackageExplorer:
+        """What Alpine's packages need of each other, and of their own data."""
+        origins = _origins(image)
+        return OsPackageExplorer(
+            image,
+            self.name,
+            alternatives,
+            ignored=FOR_PACKAGE_SCRIPTS,
+            made_by_scripts=MADE_BY_SCRIPTS,
+            family_of=lambda package: origins.get(package.name, package.name),
+        )
+
+    def install_lines(self, names: Sequence[str]) -> str:
+        """``apk add`` without an index in the image (apk-add(8))."""
+        return run_line([], "apk add --no-cache", names, [])
+
+    def closure(
+        self, names: Iterable[str], packages: Sequence[Package], present: Collection[str]
+    ) -> list[Package]:
+        """Dependencies on packages, libraries (``so:``), commands (``cmd:``) and modules; no ``install_if``."""
+        found = [package for package in packages if package.ecosystem == self.name]
+        return Relations(found, alternatives).closure(names, present)
+
+    def same_distribution(self, one: Filesystem, other: Filesystem) -> bool:
+        """One branch of Alpine (3.19.1 and 3.19.4 are of v3.19), and an apk in the second image."""
+        return has_program(other, ["apk"]) and same_release(one, other, 2)
+
+    def reduced(self, fs: Filesystem, kept: Sequence[Package]) -> Mapping[ImagePath, bytes]:
+        """The installed database with the stanzas of the kept packages alone, each as it was."""
+        names: dict[ImagePath, set[tuple[str, str]]] = {}
+        for package in kept:
+            if package.ecosystem == self.name:
+                names.setdefault(package.location, set()).add((package.name, package.version))
+        found: dict[ImagePath, bytes] = {}
+        for database in DATABASES:
+            real = fs.resolve_parent(database)
+            if real not in found and fs.is_file(real):
+                stanzas = fs.read(real, READ_LIMIT).split(b"\n\n")
+                left = [stanza for stanza in stanzas if _name_and_version(stanza) in names.get(real, ())]
+                found[real] = b"".join(stanza.strip(b"\n") + b"\n\n" for stanza in left)
+        return found
+
+
+def alternatives(requirement: str) -> tuple[str, ...]:
+    """The name of a dependency without its version (apk-package(5), "dependencies"); empty for a conflict.
+
+    >>> alternatives("so:libssl.so.3>=3.1"), alternatives("musl~1.2"), alternatives("!uclibc-utils")
+    (('so:libssl.so.3',), ('musl',), ())
+    """
+    name = re.split(r"[<>=~@]", requirement, maxsplit=1)[0]
+    return (name,) if name and not name.startswith("!") else ()
+
+
+def _name_and_version(stanza: bytes) -> tuple[str, str]:
+    name = version = ""
+    for line in stanza.decode("utf-8", "surrogateescape").split("\n"):
+        if line[:2] == "P:":
+            name = line[2:]
+        elif line[:2] == "V:":
+            version = line[2:]
+    return name, version
+
+
+def _origins(image: ImageView) -> dict[str, str]:
+    """By package, the source package (``o``) it was built from."""
+    found: dict[str, str] = {}
+    ignored: list[Diagnostic] = []  # said when the packages were read
+    for database in DATABASES:
+        if not image.fs.is_file(database):
+            continue
+        name = ""
+        for line in (bounded_read(image.fs, database, ignored) or "").split("\n"):
+            if line[:2] == "P:":
+                name = line[2:]
+            elif line[:2] == "o:":
+                found[name] = line[2:]
+    return found
+
 
 def _parse(
     text: str, location: ImagePath, fs: Filesystem, diagnostics: list[Diagnostic]
@@ -90,6 +190,7 @@ def _parse(
     for number, stanza in enumerate(text.split("\n\n")):
         name = version = license_name = directory = ""
         requires: tuple[str, ...] = ()
+        provides: tuple[str, ...] = ()
         paths: list[str] = []
         for line in stanza.split("\n"):
             kind = line[:2]
@@ -108,6 +209,8 @@ def _parse(
                 license_name = line[2:]
             elif kind == "D:":
                 requires = tuple(line[2:].split())
+            elif kind == "p:":
+                provides = tuple(name for word in line[2:].split() for name in alternatives(word))
         if name:
             yield Package(
                 ecosystem="apk",
@@ -119,6 +222,7 @@ def _parse(
                 is_os=True,
                 license=license_name or None,
                 requires=requires,
+                provides=provides,
             )
         elif stanza.strip():
             diagnostics.append(

@@ -6,16 +6,26 @@ with: on a merged-usr system its ``/bin/sh`` is the image's ``/usr/bin/sh``, so 
 through the image's own links. Distroless images have, for each package, a stanza and ``.md5sums`` in
 ``status.d`` instead.
 
+Relations between packages are those of Debian policy chapter 7.
+
 Nothing outside reads this database for us: python-debian is GPL, python-apt needs the host's libapt.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import bounded_read
+from layerlens.ecosystems import READ_LIMIT, ImageView, bounded_read
+from layerlens.ecosystems._os_packages import (
+    OsPackageExplorer,
+    Relations,
+    has_program,
+    run_line,
+    same_release,
+)
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
 
 if TYPE_CHECKING:
@@ -71,7 +81,7 @@ CATEGORY_BY_NAME: dict[str, str] = {
         dotnet-host dotnet-host-# dotnet-runtime-deps-#
     """,
     "docs": "man-db manpages manpages-* info groff-base doc-base",
-    "locale": "locales locales-all libc-l#n gnupg-l#n language-pack-* iso-codes",
+    "locale": "locales locales-all libc-l#n gnupg-l#n language-pack-*",
     "os-base": "gcc-#-base",
 }
 
@@ -83,6 +93,30 @@ CATEGORY_BY_SUFFIX: tuple[tuple[str, str], ...] = (
     ("-docs", "docs"),
     ("-l10n", "locale"),
 )
+
+FOR_MAINTAINER_SCRIPTS = frozenset(
+    [
+        # Packages without programs or libraries that only package scripts and init scripts use (Debian policy 6 and
+        # 9.3; each one's description). All others of that kind (debconf, ucf, adduser, init-system-helpers …)
+        # have programs, and what has programs is not kept for a Depends.
+        "lsb-base",  # functions for init scripts
+        "runit-helper",  # called by scripts that dh_runit adds
+        "debconf-i18n",
+        "javascript-common",  # configuration of web servers for /usr/share/javascript
+        "tex-common",  # dh_tex's triggers
+    ]
+)
+
+MADE_BY_SCRIPTS: dict[str, tuple[ImagePath, ...]] = {
+    # What scripts of data packages make from their data, and no package lists.
+    "ca-certificates": ("/etc/ssl/certs",),  # update-ca-certificates(8), FILES
+    "ca-certificates-java": ("/etc/ssl/certs/java",),  # its postinst: the cacerts keystore
+    "shared-mime-info": ("/usr/share/mime",),  # update-mime-database(1)
+    "tzdata": ("/etc/localtime", "/etc/timezone"),  # its postinst; localtime(5)
+    "fontconfig-config": ("/etc/fonts/conf.d",),  # its postinst: links to conf.avail
+    "xml-core": ("/etc/xml/catalog",),  # update-xmlcatalog(8)
+    "sgml-base": ("/etc/sgml/catalog",),  # update-catalog(8)
+}
 
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 _EXACT: dict[str, str] = {}
@@ -206,6 +240,105 @@ class Dpkg:
                 )
             yield _package(stanza, name, location, paths)
 
+    def explorer(self, image: ImageView) -> OsPackageExplorer:
+        """What Debian's packages need of each other, and of their own data."""
+        sources, essential = _sources_and_essential(image)
+        return OsPackageExplorer(
+            image,
+            self.name,
+            alternatives,
+            # Policy 3.5: a dependency on an essential package says which version it has to be, and no more.
+            ignored=FOR_MAINTAINER_SCRIPTS | essential,
+            made_by_scripts=MADE_BY_SCRIPTS,
+            family_of=lambda package: sources.get(package.name, package.name),
+        )
+
+    def install_lines(self, names: Sequence[str]) -> str:
+        """``apt-get install`` without recommended packages, and without the lists it reads."""
+        return run_line(
+            ["apt-get update"],
+            "apt-get install -y --no-install-recommends",
+            names,
+            ["rm -rf /var/lib/apt/lists/*"],
+        )
+
+    def closure(
+        self, names: Iterable[str], packages: Sequence[Package], present: Collection[str]
+    ) -> list[Package]:
+        """Depends and Pre-Depends, alternatives and Provides included (Debian policy 7.1, 7.2, 7.5)."""
+        found = [package for package in packages if package.ecosystem == self.name]
+        return Relations(found, alternatives).closure(names, present)
+
+    def same_distribution(self, one: Filesystem, other: Filesystem) -> bool:
+        """One release of Debian or Ubuntu, and an apt-get in the second image."""
+        return has_program(other, ["apt-get"]) and same_release(one, other, None)
+
+    def reduced(self, fs: Filesystem, kept: Sequence[Package]) -> Mapping[ImagePath, bytes]:
+        """The status file with the stanzas of the kept packages alone, each as it was, and their ``status.d`` files.
+
+        The lists of files in ``info`` are left out: dpkg-query(1) and scanners find packages and versions in the
+        status file, and a list would name files that were dropped.
+        """
+        locations = {package.location for package in kept if package.ecosystem == self.name}
+        unlisted = {
+            (package.name, package.version)
+            for package in kept
+            if package.ecosystem == self.name and package.location == STATUS
+        }
+        found: dict[ImagePath, bytes] = {}
+        if fs.is_file(STATUS):
+            stanzas = fs.read(STATUS, READ_LIMIT).split(b"\n\n")
+            left = [stanza for stanza in stanzas if _is_kept(stanza, locations, unlisted)]
+            found[STATUS] = b"".join(stanza.strip(b"\n") + b"\n\n" for stanza in left)
+        for location in sorted(locations):
+            if location.startswith(f"{STATUS_D}/"):
+                for path in (location, f"{location}.md5sums"):
+                    if fs.is_file(path):
+                        found[path] = fs.read(path, READ_LIMIT)
+        return found
+
+
+def alternatives(relation: str) -> tuple[str, ...]:
+    """The package names of a dependency, without versions and architectures (Debian policy 7.1).
+
+    >>> alternatives("python3:any (>= 3.5~) | python3-minimal [amd64] <!nocheck>")
+    ('python3', 'python3-minimal')
+    """
+    names = [_NAME.match(part.strip()) for part in relation.split("|")]
+    return tuple(name[0] for name in names if name)
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.\-]*")
+
+
+def _is_kept(stanza: bytes, locations: set[ImagePath], unlisted: set[tuple[str, str]]) -> bool:
+    text = stanza.decode("utf-8", "surrogateescape")
+    name = _field(text, "Package")
+    status = _field(text, "Status").split()
+    if not name or len(status) != 3 or status[2] in ("config-files", "not-installed"):
+        return False
+    return (
+        f"{INFO}/{name}:{_field(text, 'Architecture')}.list" in locations
+        or f"{INFO}/{name}.list" in locations
+        or (name, _field(text, "Version")) in unlisted
+    )
+
+
+def _sources_and_essential(image: ImageView) -> tuple[dict[str, str], frozenset[str]]:
+    """By package, the source it was built from where that has another name; and the essential ones (policy 5.6.9)."""
+    sources: dict[str, str] = {}
+    essential: set[str] = set()
+    if not image.fs.is_file(STATUS):
+        return sources, frozenset()
+    ignored: list[Diagnostic] = []  # said when the packages were read
+    for stanza in (bounded_read(image.fs, STATUS, ignored) or "").split("\n\n"):
+        name, source = _field(stanza, "Package"), _field(stanza, "Source")
+        if source:
+            sources[name] = source.partition(" ")[0]
+        if _field(stanza, "Essential") == "yes":
+            essential.add(name)
+    return sources, frozenset(essential)
+
 
 class _Resolver:
     """Turns listed paths into the image's own, one look-up per directory."""
@@ -270,6 +403,7 @@ def _package(stanza: str, name: str, location: ImagePath, paths: tuple[ImagePath
         category=category_of(name),
         is_os=True,
         requires=tuple(requires),
+        provides=tuple(name for part in _field(stanza, "Provides").split(",") for name in alternatives(part)),
     )
 
 
@@ -313,22 +447,9 @@ def _with_bytecode(fs: Filesystem, packages: list[Package]) -> list[Package]:
             if found is not None:
                 extra.setdefault(found, []).append(f"{parent}/__pycache__/{name}")
     return [
-        _owning_more(package, extra[index]) if index in extra else package
+        replace(package, paths=package.paths + tuple(extra[index])) if index in extra else package
         for index, package in enumerate(packages)
     ]
-
-
-def _owning_more(package: Package, paths: list[str]) -> Package:
-    return Package(
-        ecosystem=package.ecosystem,
-        name=package.name,
-        version=package.version,
-        location=package.location,
-        paths=package.paths + tuple(paths),
-        category=package.category,
-        is_os=True,
-        requires=package.requires,
-    )
 
 
 ecosystem = Dpkg()
