@@ -61,3 +61,7 @@ class PathNotFoundError(LayerLensError, FileNotFoundError):
 
 class LinkLoopError(LayerLensError, OSError):
     """Symbolic links inside the image lead in a circle, or deeper than the kernel's limit of 40."""
+
+
+class DockerfileError(LayerLensError, ValueError):
+    """A Dockerfile that no builder takes, or that cannot be rewritten as asked; says line and column."""
