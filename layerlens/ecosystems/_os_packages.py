@@ -97,6 +97,34 @@ CONFIG_OF_OTHERS: tuple[str, ...] = (
     "yum.repos.d",  # dnf.conf(5)
 )
 
+SHARED_DIRECTORIES = frozenset(
+    (
+        # Directories below /usr/share and /usr/lib that many packages put files into: of no package alone, even
+        # where an image has one of them only. FHS 3.0, 4.11.2 and 4.11.3:
+        "color dict doc games info locale man misc nls ppd sgml terminfo tmac xml zoneinfo "
+        # freedesktop.org's specifications (base directories, icons, MIME, AppStream, D-Bus, polkit):
+        "appdata applications dbus-1 desktop-directories fonts icons metainfo mime mime-info pixmaps polkit-1 sounds "
+        "themes wayland-sessions xsessions "
+        # Completions, editors' and debuggers' files; what build tools read:
+        "bash-completion fish vim vim-scripts zsh gcc gdb aclocal cmake gir-1.0 pkgconfig vala girepository-1.0 "
+        # Debian's own (doc-base, reportbug, lintian, debhelper, dpkg triggers, init systems):
+        "apport bug cgi-bin debhelper dh-python doc-base initramfs-tools javascript licenses lintian menu overrides "
+        "pam pam-configs systemd sysusers.d tmpfiles.d sysctl.d modprobe.d modules-load.d environment.d binfmt.d "
+        "udev user-tmpfiles.d valgrind debug locale-langpack keyrings pki "
+        # Fedora's:
+        "crypto-policies selinux rpm .build-id"
+    ).split()  # noqa: SIM905 - eighty names read better as words
+)
+
+PLUGINS_OF_THE_LOADER = frozenset(["gconv", "audit"])
+"""Private directories of the C library whose files the rules for ELF files choose: iconv(3), rtld-audit(7)."""
+
+DOCUMENTATION = tuple(
+    f"/usr/share/{name}/"
+    for name in ("bug", "doc", "doc-base", "gtk-doc", "info", "licenses", "lintian", "locale", "man")
+)
+"""Read by people (FHS 3.0, 4.11): left out also of packages whose name decides the category of all their files."""
+
 PRIVATE_PARENTS = ("/usr/share", "/usr/lib", "/usr/lib64", "/usr/libexec")
 """Where a package has a directory of its own (FHS 3.0, 4.6, 4.7, 4.11), also one step below, by architecture."""
 
@@ -158,10 +186,11 @@ class Relations:
 class OsPackageExplorer(Explorer):
     """What a kept file of an operating system's package needs that no file names in full.
 
-    - Its package's configuration below ``/etc``, if the file is a program or a library.
+    - Its package's configuration below ``/etc``, if the file is code: a program, a library, a module.
     - Its package's private directories (``/usr/lib/git-core``, ``/usr/share/tcltk/tcl8.6``): those below
       :data:`PRIVATE_PARENTS` in which no unrelated package has a file. FHS 4.6 and 4.11 give them to one
-      application, which makes up the names inside at run time.
+      application, which makes up the names inside at run time. Scripts among them come if something else keeps
+      their interpreter.
     - The *data packages* that its package depends on (fonts, magic numbers, character tables): packages without a
       program, a library or a module. Only a program that goes by computed names can be why they are
       depended on. What has programs and libraries is left to what calls and links them, and with it all that
@@ -195,9 +224,11 @@ class OsPackageExplorer(Explorer):
         self._is_data: dict[str, bool] = {}
         self._depends_told: set[str] = set()
         self._files_told: set[tuple[str, bool]] = set()
+        self._scripts: list[Edge] = []
+        """Edges to scripts in private directories, whose interpreter nothing had kept yet."""
 
     def edges(self, path: ImagePath) -> Iterable[Edge | Command]:
-        """What comes with a package's file, once for a package and for its first program and library."""
+        """What comes with a package's file, once for a package and for its first program and first other code."""
         package = self.image.owner_of(path)
         if package is None or package.ecosystem != self._ecosystem:
             return
@@ -206,10 +237,20 @@ class OsPackageExplorer(Explorer):
             yield from self._data_of_dependencies(path, package)
         is_program = self._is_program(path)
         key = package.name, is_program
-        if key in self._files_told or not (is_program or self._is_library(path)):
+        if key in self._files_told or not (is_program or self._is_library(path) or _holds_modules(path)):
             return
         self._files_told.add(key)
         yield from self._own_files(path, package, is_program)
+
+    def finish(self, kept: Mapping[ImagePath, Edge]) -> Iterable[Edge | Command]:
+        """The scripts in private directories whose interpreter is kept."""
+        waiting, self._scripts = self._scripts, []
+        for edge in waiting:
+            interpreter = self._interpreter(edge.target)
+            if interpreter is not None and interpreter in kept:
+                yield edge
+            elif interpreter is not None:
+                self._scripts.append(edge)
 
     # -- the package's own files ---------------------------------------------------------------------------
 
@@ -229,7 +270,10 @@ class OsPackageExplorer(Explorer):
             top
             for listed in package.paths
             for top in (_private_top(listed),)
-            if top is not None and self._families.get(top) == family and not _holds_modules(top)
+            if top is not None
+            and self._families.get(top) == family
+            and top.rpartition("/")[2] not in PLUGINS_OF_THE_LOADER
+            and not _holds_modules(top)
         }
         return sorted(found)
 
@@ -241,11 +285,25 @@ class OsPackageExplorer(Explorer):
         evidence = f"{directory} is a directory of {package.name} alone"
         edges = self.image.tree(path, directory, "package-file", evidence, "assumed", without=without)
         for edge in edges:
-            if is_program or not self._is_program_like(edge.target):
+            code = self._executable(edge.target) and not self._is_library(edge.target)
+            if not code or (is_program and self._is_elf(edge.target)):
                 yield edge
+            elif is_program:
+                self._scripts.append(edge)
 
-    def _is_program_like(self, path: ImagePath) -> bool:
-        return bool(self._executable(path)) and not self._is_library(path)
+    def _interpreter(self, script: ImagePath) -> ImagePath | None:
+        """The canonical path of what runs a script, through env(1) too; None where the image lacks it."""
+        head = self.image.head(script)
+        words = (
+            head[2:].split(b"\n")[0].decode("utf-8", "surrogateescape").split() if head[:2] == b"#!" else []
+        )
+        if words and words[0].endswith("/env"):
+            words = [f"{folder}/{words[-1]}" for folder in sorted(PROGRAM_DIRECTORIES)]
+        for path in words:
+            real = self.image.fs.follow(path) if path.startswith("/") else None
+            if real is not None:
+                return real
+        return None
 
     # -- the packages that it depends on -------------------------------------------------------------------
 
@@ -269,9 +327,11 @@ class OsPackageExplorer(Explorer):
                 yield from self._data_files(path, needed, f"{one.name} depends on {needed.name}")
 
     def _data_files(self, path: ImagePath, package: Package, evidence: str) -> Iterator[Edge]:
-        without = UNNEEDED_CATEGORIES - {package.category or ""}
+        without = (
+            UNNEEDED_CATEGORIES - {"compilers"} if package.category == "compilers" else UNNEEDED_CATEGORIES
+        )
         for listed in package.paths:
-            if self._is_tool(listed) or _is_for_another(listed):
+            if listed.startswith(DOCUMENTATION) or self._is_tool(listed) or _is_for_another(listed):
                 continue
             if self.image.category_of(listed) not in without:
                 yield Edge(path, listed, "depends", evidence, "assumed")
@@ -331,9 +391,10 @@ def _private_top(path: ImagePath) -> ImagePath | None:
     parts = path.split("/", 5)
     if len(parts) < 5 or f"/{parts[1]}/{parts[2]}" not in PRIVATE_PARENTS:
         return None
-    if "-linux-" in parts[3]:  # a GNU triplet (Debian policy 9.1.1)
-        return "/".join(parts[:5]) if len(parts) > 5 else None
-    return "/".join(parts[:4])
+    depth = 5 if "-linux-" in parts[3] else 4  # below a GNU triplet (Debian policy 9.1.1)
+    if len(parts) <= depth or parts[depth - 1] in SHARED_DIRECTORIES:
+        return None
+    return "/".join(parts[:depth])
 
 
 def _holds_modules(path: ImagePath) -> bool:

@@ -80,7 +80,7 @@ CATEGORY_BY_NAME: dict[str, str] = {
         mono-runtime mono-runtime-* erlang-base dotnet-runtime-# aspnetcore-runtime-# dotnet-hostfxr-#
         dotnet-host dotnet-host-# dotnet-runtime-deps-#
     """,
-    "docs": "man-db manpages manpages-* info groff-base doc-base",
+    "docs": "man-db manpages manpages-* info groff-base doc-base git-man git-doc",
     "locale": "locales locales-all libc-l#n gnupg-l#n language-pack-*",
     "os-base": "gcc-#-base",
 }
