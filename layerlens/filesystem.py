@@ -710,6 +710,41 @@ class Filesystem:
             source += length
         return bytes(data)
 
+    def read_at(self, path: ImagePath, offset: int, size: int) -> bytes:
+        """``size`` bytes of a regular file from ``offset``, links followed; fewer where it ends before.
+
+        Raises:
+            PathNotFoundError: it does not exist or is not a regular file.
+            LinkLoopError: its links lead in a circle.
+            InvalidImageError: more than 256 MiB at once.
+        """
+        real = self.resolve(path)
+        gid = self.payload_gid(real)
+        if gid is None or self.type_of(real) != _FILE:
+            raise PathNotFoundError(f"not a regular file in the image: {path}", "Read a file.")
+        layer, row = self.locate(gid)
+        index = self.indexes[layer]
+        size = max(0, min(size, index.sizes[row] - offset))
+        if size > MAX_READ:
+            raise InvalidImageError(f"{path}: {size} bytes are too many to read at once", "Read fewer.")
+        if not size or offset < 0:
+            return b""
+        held = index.contents.get(row)
+        if held is not None and len(held) >= offset + size:
+            return held[offset : offset + size]
+        pieces = index.sparse.get(row)
+        if pieces is None:
+            return self.layers[layer].pread(index.offsets[row] + offset, size)
+        data = bytearray(size)
+        source = index.offsets[row]
+        for start, length in pieces:
+            first, last = max(start, offset), min(start + length, offset + size)
+            if first < last:
+                piece = self.layers[layer].pread(source + first - start, last - first)
+                data[first - offset : first - offset + len(piece)] = piece
+            source += length
+        return bytes(data)
+
     def read_text(self, path: ImagePath, limit: int | None = 16 << 20) -> str:
         """A file as text: UTF-8, a byte-order mark taken off, what is not UTF-8 as U+FFFD."""
         data = self.read(path, limit)

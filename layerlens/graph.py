@@ -203,7 +203,8 @@ class Needs:
         target = edge.target
         for _ in range(MAX_LINKS):
             link = self._first_link(target)
-            if link is None:
+            if link is None:  # so that ".." is the directory that holds the name
+                target = "/" + posixpath.normpath(target).lstrip("/") if "/." in target else target
                 break
             at, onward = link
             if self._is_dropped(at):

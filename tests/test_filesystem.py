@@ -562,3 +562,12 @@ def test_the_sample_agrees_with_a_stack_of_trees() -> None:
     }
     assert set(found) == set(wanted)
     assert "/data/one" not in found and "/data/three" in found and "/srv/new" in found
+
+
+def test_reading_from_the_middle_of_a_file() -> None:
+    found = squash(layer({"/a": b"0123456789", "/l": Symlink(target="a"), "/d/": DIR}))
+    assert found.read_at("/l", 3, 4) == b"3456"
+    assert found.read_at("/a", 8, 100) == b"89"
+    assert found.read_at("/a", 11, 1) == found.read_at("/a", -1, 1) == b""
+    with pytest.raises(PathNotFoundError):
+        found.read_at("/d", 0, 1)
