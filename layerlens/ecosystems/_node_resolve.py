@@ -159,7 +159,7 @@ class Resolver:
             return self._imports(specifier, importer, conditions)
         name, subpath = split_specifier(specifier)
         if not name:
-            return None
+            return self._by_path(specifier, directory, bool(kind)) if "require" in conditions else None
         return self._self_reference(name, subpath, importer, conditions) or self._in_packages(
             name, subpath, directory, conditions, bool(kind)
         )
@@ -235,6 +235,14 @@ class Resolver:
                 None,
             )
         return self._packages[key]
+
+    def _by_path(self, specifier: str, directory: ImagePath, typed: bool) -> Resolution | None:
+        """What is no package's name is joined to each ``node_modules`` all the same: ``.prisma/client``."""
+        for modules in self.module_directories(directory):
+            found = self.load_path(f"{modules}/{specifier}", typed) if self._fs.is_dir(modules) else None
+            if found is not None:
+                return found
+        return None
 
     def _in_packages(
         self, name: str, subpath: str, directory: ImagePath, conditions: Set[str], typed: bool

@@ -39,6 +39,11 @@ _WORDS = re.compile(
 )
 _LITERAL = re.compile(rb"(?P<quote>[\"'`])(?P<text>[\w.@~+/ -]{2,200})(?P=quote)")
 _TYPES_ONLY = re.compile(rb"^(?:import|export)\s+type\s+[\w{*]")
+_ALIAS = re.compile(
+    rb"\b(?P<name>[\w$]{1,60})\s{0,20}=\s{0,20}(?:[\w$]{1,60}\.)?"
+    rb"(?:createRequire\(|promisify\(\s{0,20}(?:[\w$]{1,60}\.)?(?P<runs>exec|execFile)\s{0,20}\))"
+)
+MAX_ALIASES = 8
 
 SPAWNS = frozenset(("spawn", "spawnSync", "execFile", "execFileSync", "execa", "execaSync"))
 """Calls that take a program and its words: Node documentation, child_process; execa's README."""
@@ -131,7 +136,6 @@ class _Source:
         self._root = parser().parse(data).root_node
         self._constants: dict[str, Text] = {}
         self._has_child_process = b"child_process" in data or b"execa" in data
-        self._runners: dict[str, str] = {}
 
     def asked(self) -> Iterator[Asked]:
         seen: set[tuple[int, int]] = set()
@@ -146,12 +150,32 @@ class _Source:
                 if key not in seen:
                     seen.add(key)
                     yield asked
+        for asked, at in self._aliases():
+            if (at.start_byte, at.end_byte) not in seen:
+                yield asked
         for number, match in enumerate(_LITERAL.finditer(self._data)):
             if number > MAX_ASKED:
                 break
             text = match["text"].decode("utf-8", "replace")
             if "/" in text or "." in text:
                 yield Asked("literal", Text(text, "", True), 0)
+
+    def _aliases(self) -> Iterator[tuple[Asked, Node]]:
+        """Calls of ``const load = createRequire(import.meta.url)`` and of ``const run = promisify(exec)``."""
+        for number, bound in enumerate(_ALIAS.finditer(self._data)):
+            if number >= MAX_ALIASES:
+                break
+            called = re.compile(rb"(?<![\w$.])" + re.escape(bound["name"]) + rb"(?:\.resolve)?\(")
+            for match in list(called.finditer(self._data))[:MAX_ASKED]:
+                node = self._root.descendant_for_byte_range(match.end() - 1, match.end())
+                while node is not None and node.type != "call_expression":
+                    node = node.parent
+                if node is None:
+                    continue
+                if bound["runs"]:
+                    yield from self._program(bound["runs"].decode(), node)
+                else:
+                    yield from self._call("require", node)
 
     # -- places --------------------------------------------------------------------------------------------
 
@@ -289,6 +313,9 @@ class _Source:
             function.child_by_field_name("object")
         ):
             return
+        yield from self._program(name, call)
+
+    def _program(self, name: str, call: Node) -> Iterator[tuple[Asked, Node]]:
         first = _argument(call, 0)
         text = UNKNOWN if first is None else self.value(first)
         if first is None or not text.whole or not text.head.strip():
