@@ -98,22 +98,24 @@ CONFIG_OF_OTHERS: tuple[str, ...] = (
 )
 
 SHARED_DIRECTORIES = frozenset(
-    (
+    name
+    for names in (
         # Directories below /usr/share and /usr/lib that many packages put files into: of no package alone, even
         # where an image has one of them only. FHS 3.0, 4.11.2 and 4.11.3:
-        "color dict doc games info locale man misc nls ppd sgml terminfo tmac xml zoneinfo "
+        "color dict doc games info locale man misc nls ppd sgml terminfo tmac xml zoneinfo",
         # freedesktop.org's specifications (base directories, icons, MIME, AppStream, D-Bus, polkit):
-        "appdata applications dbus-1 desktop-directories fonts icons metainfo mime mime-info pixmaps polkit-1 sounds "
-        "themes wayland-sessions xsessions "
+        "appdata applications dbus-1 desktop-directories fonts icons metainfo mime mime-info pixmaps polkit-1",
+        "sounds themes wayland-sessions xsessions",
         # Completions, editors' and debuggers' files; what build tools read:
-        "bash-completion fish vim vim-scripts zsh gcc gdb aclocal cmake gir-1.0 pkgconfig vala girepository-1.0 "
+        "bash-completion fish vim vim-scripts zsh gcc gdb aclocal cmake gir-1.0 pkgconfig vala girepository-1.0",
         # Debian's own (doc-base, reportbug, lintian, debhelper, dpkg triggers, init systems):
-        "apport bug cgi-bin debhelper dh-python doc-base initramfs-tools javascript licenses lintian menu overrides "
-        "pam pam-configs systemd sysusers.d tmpfiles.d sysctl.d modprobe.d modules-load.d environment.d binfmt.d "
-        "udev user-tmpfiles.d valgrind debug locale-langpack keyrings pki "
+        "apport bug cgi-bin debhelper dh-python doc-base initramfs-tools javascript licenses lintian menu",
+        "overrides pam pam-configs systemd sysusers.d tmpfiles.d sysctl.d modprobe.d modules-load.d environment.d",
+        "binfmt.d udev user-tmpfiles.d valgrind debug locale-langpack keyrings pki",
         # Fedora's:
-        "crypto-policies selinux rpm .build-id"
-    ).split()  # noqa: SIM905 - eighty names read better as words
+        "crypto-policies selinux rpm .build-id",
+    )
+    for name in names.split()
 )
 
 PLUGINS_OF_THE_LOADER = frozenset(["gconv", "audit"])
