@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from json import loads
 from typing import TYPE_CHECKING, Any
 
-from layerlens.ecosystems import bounded_read
+from layerlens.ecosystems import Explorer, ImageView, bounded_read
 from layerlens.errors import LayerLensError
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
 
@@ -77,6 +77,12 @@ class Node:
             project.read_hidden_lockfile(known)
             found += project.packages()
         return found
+
+    def explorer(self, image: ImageView) -> Explorer:
+        """What Node's command lines and modules need."""
+        from layerlens.ecosystems._node_needs import NodeExplorer
+
+        return NodeExplorer(image)
 
 
 def _is_package_directory(directory: ImagePath) -> bool:
