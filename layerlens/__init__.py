@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from layerlens.errors import InvalidImageError as InvalidImageError
     from layerlens.errors import LayerLensError as LayerLensError
     from layerlens.errors import LinkLoopError as LinkLoopError
+    from layerlens.errors import OutputError as OutputError
     from layerlens.errors import PathNotFoundError as PathNotFoundError
     from layerlens.errors import PlatformError as PlatformError
     from layerlens.errors import SourceError as SourceError
     from layerlens.errors import SpoolError as SpoolError
+    from layerlens.errors import UnavailableError as UnavailableError
     from layerlens.errors import UsageError as UsageError
+    from layerlens.errors import VerifyError as VerifyError
 
 _HOMES = {
     "Explanation": "api",
@@ -45,11 +48,14 @@ _HOMES = {
     "InvalidImageError": "errors",
     "LayerLensError": "errors",
     "LinkLoopError": "errors",
+    "OutputError": "errors",
     "PathNotFoundError": "errors",
     "PlatformError": "errors",
     "SourceError": "errors",
     "SpoolError": "errors",
+    "UnavailableError": "errors",
     "UsageError": "errors",
+    "VerifyError": "errors",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -65,3 +65,15 @@ class LinkLoopError(LayerLensError, OSError):
 
 class DockerfileError(LayerLensError, ValueError):
     """A Dockerfile that no builder takes, or that cannot be rewritten as asked; says line and column."""
+
+
+class OutputError(LayerLensError):
+    """What was made could not be put where it should go (disk full, no permission, something else is there)."""
+
+
+class VerifyError(LayerLensError):
+    """Two images could not be compared at all: no container can be made, a port is taken, a probe makes no sense."""
+
+
+class UnavailableError(LayerLensError):
+    """Something that only some systems can do, and why this one cannot."""

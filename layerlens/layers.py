@@ -94,7 +94,7 @@ def open_layers(
         if known is None:
             return _open_inflated(source, wants, meter)
         if hashed[number]:
-            with _Hashing("sha256") as tar_hash:
+            with Hashing("sha256") as tar_hash:
                 layer = _open_plain(source, known)
                 _feed(known, tar_hash)
                 _check(source, None, tar_hash.digest(), f"layer {number}")
@@ -169,7 +169,7 @@ def _open_plain(source: SourceLayer, known: FileRange) -> Layer:
 def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter) -> Layer:
     """Inflate, index, hash the blob and the tar, all at once."""
     algorithm = source.digest.partition(":")[0] if source.digest else "sha256"
-    with _Hashing(algorithm) as blob_hash, _Hashing("sha256") as tar_hash:
+    with Hashing(algorithm) as blob_hash, Hashing("sha256") as tar_hash:
         stored = source.open()
         try:
             blob = _Tee(stored, blob_hash if source.digest else None, meter)
@@ -185,7 +185,7 @@ def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter) -> L
     return Layer(source, index, None)
 
 
-def _feed(known: FileRange, hashing: _Hashing) -> None:
+def _feed(known: FileRange, hashing: Hashing) -> None:
     at = 0
     while at < known.size:
         chunk = os.pread(known.fd, min(_CHUNK, known.size - at), known.offset + at)
@@ -211,7 +211,7 @@ def _about(source: SourceLayer, error: LayerLensError) -> LayerLensError:
     return InvalidImageError(f"layer {source.diff_id[:19]}: {error.message}", error.hint)
 
 
-class _Hashing:
+class Hashing:
     """A digest computed on a thread of its own; ``hashlib`` lets go of the interpreter meanwhile."""
 
     def __init__(self, algorithm: str) -> None:
@@ -220,7 +220,7 @@ class _Hashing:
         self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUED)
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> _Hashing:
+    def __enter__(self) -> Hashing:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -249,7 +249,7 @@ class _Hashing:
 class _Tee(io.RawIOBase):
     """A stream that passes what is read to a hash, and counts it."""
 
-    def __init__(self, stream: BinaryIO, hashing: _Hashing | None, meter: _Meter | None) -> None:
+    def __init__(self, stream: BinaryIO, hashing: Hashing | None, meter: _Meter | None) -> None:
         super().__init__()
         self._stream = stream
         self._hashing = hashing

@@ -215,7 +215,7 @@ class _Feed:
 
 
 @dataclass(slots=True)
-class _Extension:
+class Extension:
     """What extension headers say about the next entry."""
 
     start: int
@@ -257,7 +257,7 @@ class _Scanner:
         mtimes: dict[bytes, float] = {}
         checksums: dict[bytes, int] = {}
         odd = _ODD
-        extension: _Extension | None = None
+        extension: Extension | None = None
         pos = 0
         while True:
             off = pos - start
@@ -285,9 +285,9 @@ class _Scanner:
             try:
                 size = int(window[off + 124 : off + 135], 8)
                 if window[off + 135] > 0x20:
-                    size = _number(window[off + 124 : off + 136], pos)
+                    size = number_field(window[off + 124 : off + 136], pos)
             except ValueError:
-                size = _number(window[off + 124 : off + 136], pos)
+                size = number_field(window[off + 124 : off + 136], pos)
             if size < 0:
                 raise TarError("a negative size", pos)
             flag = window[off + 156]
@@ -301,7 +301,7 @@ class _Scanner:
                         body, window, start = self._body(payload, size, pos)
                         view, length = memoryview(window), len(window)
                         if extension is None:
-                            extension = _Extension(pos)
+                            extension = Extension(pos)
                         self._extend(extension, flag, body, pos)
                         if flag == 0x67 and not (extension.records or extension.name or extension.link):
                             extension = None
@@ -340,7 +340,7 @@ class _Scanner:
             raw_time = window[off + 136 : off + 148]
             mtime = mtimes.get(raw_time)
             if mtime is None:
-                mtime = mtimes[raw_time] = float(_number(raw_time, pos))
+                mtime = mtimes[raw_time] = float(number_field(raw_time, pos))
 
             crc = 0
             if kind == 0:
@@ -384,8 +384,8 @@ class _Scanner:
                     self._link(window[off + 157 : off + 257].partition(b"\0")[0], kind)
                 elif kind in (_CHAR, _BLOCK):
                     index.devices[len(index.paths)] = (
-                        _number(window[off + 329 : off + 337], pos),
-                        _number(window[off + 337 : off + 345], pos),
+                        number_field(window[off + 329 : off + 337], pos),
+                        number_field(window[off + 337 : off + 345], pos),
                     )
             add_path(path)
             add_type(kind)
@@ -439,21 +439,21 @@ class _Scanner:
             at += len(piece)
         return b"".join(parts), window, start
 
-    def _extend(self, extension: _Extension, flag: int, body: bytes, pos: int) -> None:
+    def _extend(self, extension: Extension, flag: int, body: bytes, pos: int) -> None:
         if flag == 0x4C:  # L
             extension.name = body.partition(b"\0")[0]
         elif flag == 0x4B:  # K
             extension.link = body.partition(b"\0")[0]
         elif flag != 0x67:  # x, X; a global header (g) is ignored, as by the engines
-            _parse_pax(body, extension, pos)
+            parse_pax(body, extension, pos)
 
     def _complex(
-        self, header: bytes, flag: int, size: int, payload: int, extension: _Extension | None
+        self, header: bytes, flag: int, size: int, payload: int, extension: Extension | None
     ) -> int:
         """An entry with extension headers, or an old GNU sparse file; returns where the next one starts."""
         pos = payload - BLOCK
         index = self.index
-        ext = extension or _Extension(pos)
+        ext = extension or Extension(pos)
         records = ext.records
         if b"size" in records:
             size = _decimal(records[b"size"], pos)
@@ -489,7 +489,7 @@ class _Scanner:
         if kind in (_SYMLINK, _HARDLINK):
             self._link(link, kind)
         elif kind in (_CHAR, _BLOCK):
-            index.devices[row] = (_number(header[329:337], pos), _number(header[337:345], pos))
+            index.devices[row] = (number_field(header[329:337], pos), number_field(header[337:345], pos))
         xattrs = {
             key[13:].decode("utf-8", "surrogateescape"): value
             for key, value in records.items()
@@ -497,10 +497,10 @@ class _Scanner:
         }
         if xattrs:
             index.xattrs[row] = xattrs
-        mode = _number(header[100:108], pos) & 0o7777
-        uid = _decimal(records[b"uid"], pos) if b"uid" in records else _number(header[108:116], pos)
-        gid = _decimal(records[b"gid"], pos) if b"gid" in records else _number(header[116:124], pos)
-        mtime = float(_number(header[136:148], pos))
+        mode = number_field(header[100:108], pos) & 0o7777
+        uid = _decimal(records[b"uid"], pos) if b"uid" in records else number_field(header[108:116], pos)
+        gid = _decimal(records[b"gid"], pos) if b"gid" in records else number_field(header[116:124], pos)
+        mtime = float(number_field(header[136:148], pos))
         if b"mtime" in records:
             try:
                 mtime = float(records[b"mtime"])
@@ -618,14 +618,14 @@ class _Scanner:
         """GNU's old format: four pieces in the header, 21 in each extension block."""
         pos = payload - BLOCK
         pieces: list[tuple[int, int]] = []
-        real = _number(header[483:495], pos)
+        real = number_field(header[483:495], pos)
 
         def collect(block: bytes, count: int) -> None:
             for number in range(count):
                 raw = block[24 * number : 24 * number + 24]
                 if not raw.strip(b"\0"):
                     return
-                offset, length = _number(raw[:12], pos), _number(raw[12:], pos)
+                offset, length = number_field(raw[:12], pos), number_field(raw[12:], pos)
                 if length:
                     pieces.append((offset, length))
 
@@ -644,7 +644,7 @@ class _Scanner:
         return pieces, real, payload
 
     def _pax_sparse(
-        self, ext: _Extension, size: int, payload: int, pos: int
+        self, ext: Extension, size: int, payload: int, pos: int
     ) -> tuple[list[tuple[int, int]], int, int]:
         """GNU.sparse 0.0 (repeated records), 0.1 (one record), 1.0 (map before the data)."""
         records = ext.records
@@ -719,7 +719,7 @@ class _Scanner:
 
     def _owner(self, raw: bytes, pos: int) -> int:
         row = self._owner_row(
-            _number(raw[:8], pos) & 0o7777, _number(raw[8:16], pos), _number(raw[16:24], pos)
+            number_field(raw[:8], pos) & 0o7777, number_field(raw[8:16], pos), number_field(raw[16:24], pos)
         )
         self.owner_ids[raw] = row
         return row
@@ -751,7 +751,7 @@ def normal_path(name: str) -> tuple[str, bool]:
     return "/" + "/".join(parts), escaped
 
 
-def _number(raw: bytes, pos: int) -> int:
+def number_field(raw: bytes, pos: int) -> int:
     """A numeric header field: octal text (POSIX) or, with the high bit set, base-256 (GNU)."""
     if not raw:
         return 0
@@ -780,7 +780,7 @@ def _decimal(raw: bytes, pos: int) -> int:
     return value
 
 
-def _parse_pax(body: bytes, extension: _Extension, pos: int) -> None:
+def parse_pax(body: bytes, extension: Extension, pos: int) -> None:
     """``length key=value\\n`` records (POSIX pax, "pax Extended Header")."""
     at = 0
     while at < len(body) and body[at]:
