@@ -76,6 +76,7 @@ class NodeLine:
     files: list[tuple[str, str]] = field(default_factory=list)
     """(option, path) of the other files that options name."""
     conditions: list[str] = field(default_factory=list)
+    source_maps: bool = False
     run: str | None = None
     """The script of package.json that ``--run`` names."""
 
@@ -126,6 +127,8 @@ def _read_options(line: NodeLine, words: list[str]) -> list[str]:
             line.files.append((option, value))
         elif option in ("-C", "--conditions"):
             line.conditions.append(value)
+        elif option == "--enable-source-maps":
+            line.source_maps = True
         elif option == "--run":
             line.run = value
     return words[at:]

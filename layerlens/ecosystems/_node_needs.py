@@ -52,7 +52,7 @@ SHARED_FOLDERS = frozenset(_SHARED_FOLDERS_WORDS.split())
 """Folders that hold everybody's files (FHS 3.0): to name one asks for none of them."""
 
 BUILD_OUTPUTS = frozenset(("dist", "build", "lib", "out", "output", "compiled", ".next", ".output", ".nuxt"))
-"""Folders beside ``src`` that hold what was compiled from it: tsc's, Babel's and the frameworks' documented examples."""
+"""Folders beside ``src`` that hold what was compiled from it, as the compilers' and frameworks' manuals name them."""
 _CODE = (*SCRIPTS, ".coffee", ".vue", ".svelte")
 
 _NOT_SHIPPED_NAMES_WORDS = """
@@ -64,10 +64,10 @@ _NOT_SHIPPED_NAMES_WORDS = """
     LICENSE LICENSE.md LICENSE.txt
 """
 NOT_SHIPPED_NAMES = frozenset(_NOT_SHIPPED_NAMES_WORDS.split())
-"""What installs, builds, tests and publishes an application reads these, each by its own manual; nothing else does."""
+"""What installs, builds, tests and publishes an application reads these, each by its own manual."""
 _NOT_SHIPPED_PATTERNS = r"""
-    Dockerfile.* .*\.Dockerfile docker-compose.* compose\.ya?ml tsconfig.*\.json jsconfig\.json \.?eslint.* \.?prettier.*
-    \.?stylelint.* \.?commitlint.* \.?lintstaged.* \.?mocharc.* \.?nycrc.* jest\.(?:config|setup).* vitest\..*
+    Dockerfile.* .*\.Dockerfile docker-compose.* compose\.ya?ml tsconfig.*\.json jsconfig\.json \.?eslint.*
+    \.?prettier.* \.?stylelint.* \.?commitlint.* \.?lintstaged.* \.?mocharc.* \.?nycrc.* jest\.(?:config|setup).* vitest\..*
     cypress\..* playwright\..* karma\..* [Gg]ulpfile.* Gruntfile.* \.babelrc.* [^.].*\.tsbuildinfo
     (?:webpack|rollup|vite|babel|postcss|tailwind|tsup|esbuild|gulp|grunt)\.config.*
 """
@@ -121,6 +121,7 @@ class NodeExplorer(Explorer):
         self._require: Set[str] = REQUIRE
         self._import: Set[str] = IMPORT
         self._platform_found: Platform | None = None
+        self._source_maps = False
         self._processes: list[Command] = []
         self._reached: set[ImagePath] = set()
         self._asked: set[ImagePath] = set()
@@ -164,6 +165,7 @@ class NodeExplorer(Explorer):
             self._require |= set(line.conditions)
             self._import |= set(line.conditions)
         source = command.source if command.source.startswith("/") else program
+        self._source_maps |= line.source_maps
         yield from self._options(line, command, source)
         if line.run is not None:
             yield from self._package_scripts([line.run], line.words, command, program)
@@ -485,13 +487,30 @@ class NodeExplorer(Explorer):
     def _module(self, path: ImagePath, package: ImagePath | None) -> Iterator[Edge | Command]:
         if path.endswith((".json", ".node")):
             return
-        if not path.endswith(SCRIPTS) and b"node" not in self.image.head(path).partition(b"\n")[0]:
-            if "." in path.rpartition("/")[2] or not self._fs.size(path) or b"\0" in self.image.head(path):
-                return
+        if not path.endswith(SCRIPTS) and not self._looks_like_script(path):
+            return
+        if self._source_maps:
+            yield from self._source_map(path)
         if package is None and self._is_own(path):
             yield from self._own_module(path, reached=True)
         else:
             yield from self._package_module(path, package)
+
+    def _looks_like_script(self, path: ImagePath) -> bool:
+        """Whether a file without a known ending is JavaScript: by its ``#!`` line, or for want of any ending."""
+        head = self.image.head(path)
+        if b"node" in head.partition(b"\n")[0]:
+            return True
+        return bool(head) and b"\0" not in head and "." not in path.rpartition("/")[2]
+
+    def _source_map(self, path: ImagePath) -> Iterator[Edge]:
+        """The map that Node reads under ``--enable-source-maps`` (ECMA-426, linking generated code)."""
+        last = self._read(path)[-500:].decode("utf-8", "replace")
+        match = re.search(r"[#@] sourceMappingURL=([^\s'\"]{1,300})\s*(?:\*/)?\s*$", last)
+        if match and not match[1].startswith("data:"):
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(path), match[1]))
+            if self._fs.is_file(target):
+                yield Edge(path, target, "data", "--enable-source-maps reads its source map", "likely")
 
     def _read(self, path: ImagePath) -> bytes:
         try:
@@ -798,9 +817,12 @@ class NodeExplorer(Explorer):
                 found = self._resolver.load_path(inner, typed=False)
                 if found is not None:
                     yield from self._to(source, found.path, "require", evidence, "likely")
-            elif name.endswith(LOADED) and (not tail or name.endswith(tail) or not tail.endswith(LOADED)):
-                if self.image.category_of(path) not in ("tests", "headers", "debug"):
-                    yield from self._to(source, path, "require", evidence, "likely")
+            elif (
+                name.endswith(LOADED)
+                and (name.endswith(tail) or not tail.endswith(LOADED))
+                and self.image.category_of(path) not in ("tests", "headers", "debug")
+            ):
+                yield from self._to(source, path, "require", evidence, "likely")
 
     def _packages_named(
         self, source: ImagePath, importer: ImagePath, head: str, where: str
@@ -957,9 +979,9 @@ class NodeExplorer(Explorer):
                     if name not in NOT_SHIPPED_FOLDERS and not self._is_obj(path, name):
                         stack.append(path)
                     continue
-                if kind != EntryType.FILE and kind != EntryType.SYMLINK:
-                    continue
-                if folder == root and (name in NOT_SHIPPED_NAMES or NOT_SHIPPED.fullmatch(name)):
+                if kind not in (EntryType.FILE, EntryType.SYMLINK) or (
+                    folder == root and (name in NOT_SHIPPED_NAMES or NOT_SHIPPED.fullmatch(name))
+                ):
                     continue
                 if compiled and path.startswith(f"{root}/src/") and name.endswith(_CODE):
                     continue
