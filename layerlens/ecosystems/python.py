@@ -21,6 +21,8 @@ from layerlens.ecosystems import bounded_read
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
 
 if TYPE_CHECKING:
+    from layerlens.ecosystems import ImageView
+    from layerlens.ecosystems._python_needs import PythonExplorer
     from layerlens.filesystem import Filesystem
 
 # Installers and build backends, by normalised name (PyPA "Name normalization"); a program that runs does not
@@ -84,6 +86,13 @@ class Python:
                 claimed.update(package.roots)
             found += installed
         return found
+
+    def explorer(self, image: ImageView) -> PythonExplorer:
+        """What Python programs need."""
+        from layerlens.ecosystems._python_needs import PythonExplorer
+
+        diagnostics: list[Diagnostic] = []  # told already when the image was opened
+        return PythonExplorer(image, lambda: self.packages(image.fs, image.config, diagnostics), _BUILD_TOOLS)
 
 
 def _lies_in(path: ImagePath, roots: set[ImagePath]) -> bool:
