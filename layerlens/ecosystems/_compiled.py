@@ -1,26 +1,22 @@
-"""What programs that were compiled to one ELF file have in common: its sections, and names among its bytes.
+"""What compiled programs have in common: sections that are asked for by name, and names among their bytes.
 
 Go and Rust keep the text of string constants without a terminating NUL and run them together, so that what a program
 names cannot be listed from its bytes. It is found the other way round: the image's own names are looked for in the
-program (:class:`NamedFiles`). ELF is read as in System V gABI 4.1, chapters 4 and 5.
+program (:class:`NamedFiles`).
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, ImageView
-from layerlens.errors import LayerLensError
+from layerlens.ecosystems._elffile import BrokenElf, Elf, read_elf
 from layerlens.filesystem import Filesystem
-from layerlens.model import Command, Edge, EntryType, ImagePath
+from layerlens.model import Edge, EntryType, ImageConfig, ImagePath
 
 MAX_PROGRAM = 256 << 20
 """Bytes of a program that are searched for names."""
-MAX_TABLE = 1 << 20
-"""Bytes of a section header table or of a name table that are read."""
 MAX_WALKED = 50_000
 """Entries of an application's directory that are looked at."""
 MAX_CANDIDATES = 3_000
@@ -63,6 +59,15 @@ DATA_TREES: tuple[tuple[ImagePath, str], ...] = (
     ("/etc/pki/tls/certs", "names the directory of CA certificates"),  # update-ca-trust(8)
 )
 
+BUILT = (
+    # What a build leaves, or compiles, beside the file that describes it: folder, description.
+    *(
+        ("target", name) for name in ("pom.xml", "Cargo.toml", "build.sbt", "project.clj")
+    ),  # Maven, Cargo, sbt, Leiningen
+    *(("build", name) for name in ("build.gradle", "build.gradle.kts", "CMakeLists.txt", "meson.build")),
+    *(("src", name) for name in ("pom.xml", "Cargo.toml", "build.gradle", "build.gradle.kts", "build.sbt")),
+)
+
 CACHE_TAG = "CACHEDIR.TAG"
 """Marks a directory that can be made again, as cargo's target/ (bford.info/cachedir)."""
 
@@ -75,92 +80,72 @@ MAX_PATH = 512
 _NOT_OF_PATHS = re.compile(rb"[^A-Za-z0-9_.+@%~/-]")
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section of an ELF file: where it is loaded, where it lies in the file, and how many bytes it has there."""
+MIN_PROGRAM = 250_000
+"""Smaller files are not looked at: an empty Go program has more than a million bytes, an empty Rust one 300,000."""
+MAX_PROGRAMS = 64
+"""Programs of an image whose parts are read."""
 
-    name: str
-    address: int
-    offset: int
-    size: int
+OWN_FOLDERS = ("/usr/local/bin", "/usr/local/sbin", "/go/bin", "/root/go/bin", "/app", "/app/bin", "/")
+"""Where programs of one's own are put: FHS 4.9, ``go help install``, and what people write in a Dockerfile."""
 
+INTERPRETERS = re.compile(
+    r"(?:node(?:js)?|python[0-9.]*|ruby[0-9.]*|php.*|perl[0-9.]*|java|deno|bun|lua.*|tini|gosu)\Z"
+)
+"""Programs of an image's first folders that are known not to have what is looked for, or to be the image's tools."""
 
-@dataclass(slots=True)
-class ElfFile:
-    """The header of an ELF file and what its two tables say."""
-
-    fs: Filesystem
-    path: ImagePath
-    is_64: bool
-    order: str
-    """``<`` or ``>``, as :mod:`struct` writes it."""
-    machine: int
-    sections: dict[str, Section] = field(default_factory=dict)
-    segments: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Loaded segments: flags, address, offset, bytes in the file."""
-
-    def at_address(self, address: int, size: int) -> bytes:
-        """At most ``size`` bytes that are loaded at ``address``; empty where nothing is."""
-        for _, start, offset, length in self.segments:
-            if start <= address < start + length:
-                return self.fs.read_at(
-                    self.path, offset + address - start, min(size, start + length - address)
-                )
-        return b""
-
-    def read(self, section: Section) -> bytes:
-        """The content of a section, at most ``MAX_PROGRAM`` bytes."""
-        return self.fs.read_at(self.path, section.offset, min(section.size, MAX_PROGRAM))
+SHT_NOBITS = 8
 
 
-def read_elf(fs: Filesystem, path: ImagePath) -> ElfFile | None:
-    """The tables of an ELF file; None where it is none, or is cut before them."""
+def read_program(fs: Filesystem, path: ImagePath) -> Elf | None:
+    """The ELF file at ``path``; None where it is none or is cut short, which whoever loads it reports."""
     try:
-        head = fs.read_at(path, 0, 64)
-        if head[:4] != b"\x7fELF" or len(head) < 52 or head[4] not in (1, 2) or head[5] not in (1, 2):
-            return None
-        is_64, order = head[4] == 2, "<>"[head[5] - 1]
-        form = "HHIQQQIHHHHHH" if is_64 else "HHIIIIIHHHHHH"
-        if len(head) < 16 + struct.calcsize("=" + form):
-            return None
-        _, machine, _, _, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = (
-            struct.unpack_from(order + form, head, 16)
-        )
-        elf = ElfFile(fs, path, is_64, order, machine)
-        _read_segments(elf, phoff, phentsize, phnum)
-        _read_sections(elf, shoff, shentsize, shnum, shstrndx)
-    except (LayerLensError, OSError, struct.error):
+        return read_elf(fs, path)
+    except BrokenElf:
         return None
-    return elf
 
 
-def _read_segments(elf: ElfFile, offset: int, step: int, count: int) -> None:
-    form, least = (elf.order + "IIQQQQ", 56) if elf.is_64 else (elf.order + "IIIIIII", 32)
-    if step < least or step * count > MAX_TABLE:
-        return
-    table = elf.fs.read_at(elf.path, offset, step * count)
-    for at in range(0, len(table) - least + 1, step):
-        if elf.is_64:
-            kind, flags, where, address, _, size = struct.unpack_from(form, table, at)
-        else:
-            kind, where, address, _, size, _, flags = struct.unpack_from(form, table, at)
-        if kind == 1:  # PT_LOAD
-            elf.segments.append((flags, address, where, size))
+def sections(elf: Elf) -> dict[str, tuple[int, int]]:
+    """Offset and size in the file of each named section that has bytes there; of two of a name the first."""
+    found: dict[str, tuple[int, int]] = {}
+    for name, kind, _, offset, size in elf.section_headers():
+        if kind != SHT_NOBITS:
+            found.setdefault(name, (offset, size))
+    return found
 
 
-def _read_sections(elf: ElfFile, offset: int, step: int, count: int, names_at: int) -> None:
-    form, least = (elf.order + "IIQQQQII", 64) if elf.is_64 else (elf.order + "IIIIIIII", 40)
-    if step < least or step * count > MAX_TABLE or names_at >= count:
-        return
-    table = elf.fs.read_at(elf.path, offset, step * count)
-    rows = [struct.unpack_from(form, table, at) for at in range(0, len(table) - least + 1, step)]
-    if names_at >= len(rows):
-        return
-    names = elf.fs.read_at(elf.path, rows[names_at][4], min(rows[names_at][5], MAX_TABLE))
-    for name_at, kind, _, address, where, size, _, _ in rows:
-        name = names[name_at : max(names.find(b"\0", name_at), name_at)].decode("ascii", "replace")
-        if kind != 8:  # SHT_NOBITS: nothing in the file
-            elf.sections.setdefault(name, Section(name, address, where, size))
+def read_section(elf: Elf, where: tuple[int, int], limit: int = MAX_PROGRAM) -> bytes:
+    """The content of a section, at most ``limit`` bytes."""
+    return elf.fs.read_at(elf.path, where[0], min(where[1], limit))
+
+
+def own_programs(fs: Filesystem, config: ImageConfig) -> list[ImagePath]:
+    """Files that may be compiled programs of one's own, without a look at what they hold; sorted.
+
+    The heads of all files of an image cannot be read in the time that ``inspect`` has, and a streamed layer that must
+    give up a byte is inflated a second time.
+    """
+    folders = dict.fromkeys((*OWN_FOLDERS, config.workdir or "/"))
+    found: dict[ImagePath, None] = {}
+    for folder in folders:
+        for name in fs.listdir(folder):
+            path = f"{'' if folder == '/' else folder}/{name}"
+            if "." not in name and not INTERPRETERS.match(name):
+                found[path] = None
+    started = [*(config.entrypoint or ()), *(config.cmd or ())][:1]
+    if (
+        started
+        and "/" in started[0]
+        and not started[0].startswith(("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/"))
+    ):
+        found[started[0] if started[0].startswith("/") else f"{config.workdir or ''}/{started[0]}"] = None
+    real: dict[ImagePath, None] = {}
+    for path in sorted(found):
+        target = fs.follow(path)
+        if target is None or fs.type_of(target) != EntryType.FILE or fs.size(target) < MIN_PROGRAM:
+            continue
+        if not target.startswith(("/usr/bin/", "/usr/lib/")) and fs.entry(target).mode & 0o111:
+            real[target] = None
+    return sorted(real)[:MAX_PROGRAMS]
 
 
 def looks_like_program(image: ImageView, path: ImagePath) -> bool:
@@ -187,7 +172,7 @@ class NamedFiles:
         fs = self.image.fs
         found = [cwd]
         folder = program.rpartition("/")[0] or "/"
-        if folder not in PROGRAM_FOLDERS:
+        if folder not in PROGRAM_FOLDERS and not self._is_built(folder):
             found.append(folder)
         found += [value for _, value in sorted(env.items()) if value.startswith("/") and ":" not in value]
         real = (fs.follow(path.rstrip("/") or "/") for path in found)
@@ -243,13 +228,25 @@ class NamedFiles:
     def _skips(self, folder: ImagePath, path: ImagePath, name: str) -> bool:
         if folder == "/" and name in SYSTEM_TOP:
             return True
-        if f"{path}/{CACHE_TAG}" in self.image.fs.live:
+        if self._is_built(path, above=False):
             return True
         return name.startswith(".") or self.image.category_of(path) in UNNEEDED_CATEGORIES | {
             "dependencies",
             "runtime",
             "os-base",
         }
+
+    def _is_built(self, path: ImagePath, above: bool = True) -> bool:
+        """Whether a directory, or one that it lies in, can be made again, or was compiled."""
+        live = self.image.fs.live
+        while path:
+            folder, _, name = path.rpartition("/")
+            if f"{path}/{CACHE_TAG}" in live:
+                return True
+            if any(name == built and f"{folder}/{beside}" in live for built, beside in BUILT):
+                return True
+            path = folder if above else ""
+        return False
 
     def own_tree(self, program: ImagePath, folder: ImagePath, evidence: str) -> Iterator[Edge]:
         """Edges to a directory and the application's own files in it, without hidden and regenerable directories."""
@@ -267,7 +264,7 @@ class NamedFiles:
                     yield Edge(program, path, "app-file", evidence, "assumed")
 
     def absolute(self, program: ImagePath, data: bytes) -> Iterator[Edge]:
-        """Edges to files, and to directories of applications, whose whole path is among the bytes of ``program``."""
+        """Edges to files, and to directories of applications, whose whole path is in ``data``, a program's bytes."""
         image, fs = self.image, self.image.fs
         for path in self._paths(data):
             if path == program:
@@ -317,24 +314,6 @@ class NamedFiles:
                 return f"{at}/{best}"
             return at if not part and at.count("/") > 1 else None
         return None
-
-    def arguments(self, command: Command, program: ImagePath) -> Iterator[Edge]:
-        """Edges to the files and directories that a program's arguments name: ``--config=conf/app.yaml``."""
-        fs = self.image.fs
-        for word in command.argv[1:]:
-            for text in dict.fromkeys((word, word.partition("=")[2])):
-                if not text or text.startswith("-") or "\0" in text:
-                    continue
-                path = text if text.startswith("/") else f"{command.cwd.rstrip('/')}/{text}"
-                real = fs.follow(path)
-                if real is None or real == "/":
-                    continue
-                evidence = f"argument {word}"
-                if fs.is_dir(real):
-                    if self._is_own(real):
-                        yield from self.own_tree(program, real, evidence)
-                elif "/" in text or "." in text:
-                    yield Edge(program, path, "literal", evidence, "likely")
 
 
 def named(name: str, data: bytes) -> bool:

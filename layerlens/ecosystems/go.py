@@ -2,9 +2,8 @@
 
 A program says what it was built from in a blob that the linker writes (Go, ``debug/buildinfo``, and
 ``cmd/link/internal/ld``, ``buildinfo``); ``go version -m`` prints it. The main module owns the program; its
-dependencies are inside and own nothing. Only programs where a Go program of one's own is put are looked at
-(:data:`FOLDERS`, and what ENTRYPOINT or CMD starts): the heads of all files of an image cannot be read in the time
-that ``inspect`` has, and a streamed layer that must give up a byte is inflated a second time.
+dependencies are inside and own nothing. Only programs where one's own are put are looked at
+(:func:`layerlens.ecosystems._compiled.own_programs`).
 
 What a program needs is told by the functions that are linked into it: the linker leaves out what cannot be reached,
 and the names of all others stay in the line table of a stripped program too (``runtime/symtab.go``, ``funcnametab``).
@@ -12,15 +11,23 @@ and the names of all others stay in the line table of a stripped program too (``
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import Explorer, ImageView
-from layerlens.ecosystems._compiled import MAX_PROGRAM, ElfFile, NamedFiles, looks_like_program, read_elf
+from layerlens.ecosystems._compiled import (
+    MAX_PROGRAM,
+    NamedFiles,
+    looks_like_program,
+    own_programs,
+    read_program,
+    read_section,
+    sections,
+)
+from layerlens.ecosystems._elffile import PF_W, Elf
 from layerlens.errors import LayerLensError
-from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
+from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -31,18 +38,6 @@ ALIGN = 16
 SEARCHED = 1 << 20
 """Bytes of the data segment that are searched where the section table was removed; the linker puts the blob first."""
 MAX_BUILDINFO = 1 << 20
-MIN_PROGRAM = 500_000
-"""An empty Go program has more than a million bytes, one of TinyGo's has no build information."""
-MAX_PROGRAMS = 64
-"""Programs of an image whose modules are read."""
-
-FOLDERS = ("/usr/local/bin", "/usr/local/sbin", "/go/bin", "/root/go/bin", "/app", "/app/bin", "/")
-"""Where programs of one's own are put: FHS 4.9, ``go help install``, and what people write in a Dockerfile."""
-
-INTERPRETERS = re.compile(
-    r"(?:node(?:js)?|python[0-9.]*|ruby[0-9.]*|php.*|perl[0-9.]*|java|deno|bun|lua.*|tini|gosu)\Z"
-)
-"""Programs of an image's first folders that are known not to have what is looked for, or to be the image's tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class BuildInfo:
     dependencies: tuple[tuple[str, str], ...]
 
 
-def read_build_info(elf: ElfFile) -> BuildInfo | None:
+def read_build_info(elf: Elf) -> BuildInfo | None:
     """The build information of a program; None where it has none, as one that is not Go's."""
     try:
         found = _blob(elf)
@@ -67,16 +62,16 @@ def read_build_info(elf: ElfFile) -> BuildInfo | None:
     return _parse(version, modules) if version else None
 
 
-def _blob(elf: ElfFile) -> tuple[str, str] | None:
+def _blob(elf: Elf) -> tuple[str, str] | None:
     """(Go version, module text) as ``readRawBuildInfo`` finds them."""
-    section = elf.sections.get(".go.buildinfo")
-    if section is not None:
-        data = elf.fs.read_at(elf.path, section.offset, min(section.size, MAX_BUILDINFO))
+    named = sections(elf)
+    if ".go.buildinfo" in named:
+        data = read_section(elf, named[".go.buildinfo"], MAX_BUILDINFO)
     else:
-        writable = [segment for segment in elf.segments if segment[0] & 2 and segment[3]]
-        if not writable or elf.sections:
+        writable = [segment for segment in elf.segments if segment.flags & PF_W and segment.size]
+        if not writable or named:
             return None
-        data = elf.fs.read_at(elf.path, writable[0][2], min(writable[0][3], SEARCHED))
+        data = elf.fs.read_at(elf.path, writable[0].offset, min(writable[0].size, SEARCHED))
     at = data.find(MAGIC)
     while at >= 0 and at % ALIGN:
         at = data.find(MAGIC, at + 1)
@@ -112,14 +107,14 @@ def _inline(data: bytes, at: int) -> tuple[bytes, int]:
     return b"", len(data)
 
 
-def _pointed(elf: ElfFile, address: int, size: int, order: str) -> bytes:
+def _pointed(elf: Elf, address: int, size: int, order: str) -> bytes:
     """A Go string by the address of its header, a pointer and a length."""
-    header = elf.at_address(address, 2 * size)
+    header = elf.at(address, 2 * size)
     if len(header) < 2 * size:
         return b""
     start = int.from_bytes(header[:size], order)  # type: ignore[arg-type]
     length = int.from_bytes(header[size:], order)  # type: ignore[arg-type]
-    return elf.at_address(start, min(length, MAX_BUILDINFO))
+    return elf.at(start, min(length, MAX_BUILDINFO))
 
 
 def _parse(version: str, text: str) -> BuildInfo:
@@ -154,8 +149,8 @@ class Go:
     ) -> Iterable[Package]:
         """The main module of each program and then its dependencies, by the program's path."""
         found: list[Package] = []
-        for path in _programs(fs, config):
-            elf = read_elf(fs, path)
+        for path in own_programs(fs, config):
+            elf = read_program(fs, path)
             built = read_build_info(elf) if elf is not None else None
             if built is None:
                 continue
@@ -168,32 +163,6 @@ class Go:
     def explorer(self, image: ImageView) -> Explorer:
         """What Go programs need."""
         return GoExplorer(image)
-
-
-def _programs(fs: Filesystem, config: ImageConfig) -> list[ImagePath]:
-    """Paths of files that may be Go programs of one's own, sorted."""
-    folders = dict.fromkeys((*FOLDERS, config.workdir or "/"))
-    found: dict[ImagePath, None] = {}
-    for folder in folders:
-        for name in fs.listdir(folder):
-            path = f"{'' if folder == '/' else folder}/{name}"
-            if "." not in name and not INTERPRETERS.match(name):
-                found[path] = None
-    started = [*(config.entrypoint or ()), *(config.cmd or ())][:1]
-    if (
-        started
-        and "/" in started[0]
-        and not started[0].startswith(("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/"))
-    ):
-        found[started[0] if started[0].startswith("/") else f"{config.workdir or ''}/{started[0]}"] = None
-    real: dict[ImagePath, None] = {}
-    for path in sorted(found):
-        target = fs.follow(path)
-        if target is None or fs.type_of(target) != EntryType.FILE or fs.size(target) < MIN_PROGRAM:
-            continue
-        if not target.startswith(("/usr/bin/", "/usr/lib/")) and fs.entry(target).mode & 0o111:
-            real[target] = None
-    return sorted(real)[:MAX_PROGRAMS]
 
 
 LINE_TABLE = ".gopclntab"
@@ -283,10 +252,9 @@ class GoExplorer(Explorer):
         self._read: tuple[ImagePath, bytes, bytes] = ("", b"", b"")
 
     def command(self, command: Command, program: ImagePath) -> Iterable[Edge | Command]:
-        """The files that the arguments of a Go program name, and those it names below the directory it runs in."""
+        """The files that a Go program names below the directory it is run in."""
         if not self._go(program):
             return
-        yield from self._files.arguments(command, program)
         _, data = self._content(program)
         for root in self._files.roots(program, command.cwd, command.env):
             yield from self._files.below(program, data, root)
@@ -307,7 +275,7 @@ class GoExplorer(Explorer):
         if known is None:
             known = False
             if looks_like_program(self.image, path):
-                elf = read_elf(self.image.fs, path)
+                elf = read_program(self.image.fs, path)
                 known = elf is not None and read_build_info(elf) is not None
             self._is_go[path] = known
         return known
@@ -316,14 +284,15 @@ class GoExplorer(Explorer):
         """Of a program: its line table, with the names of functions, and its constants, which name files."""
         if self._read[0] != path:
             try:
-                elf = read_elf(self.image.fs, path)
-                table = elf.sections.get(LINE_TABLE) if elf is not None else None
+                elf = read_program(self.image.fs, path)
+                named = sections(elf) if elf is not None else {}
+                table = named.get(LINE_TABLE)
                 if elf is None or table is None:
                     functions = constants = self.image.fs.read(path, MAX_PROGRAM)
                 else:
-                    functions = elf.read(table)
+                    functions = read_section(elf, table)
                     constants = b"".join(
-                        elf.read(section) for name, section in elf.sections.items() if name in CONSTANTS
+                        read_section(elf, where) for name, where in named.items() if name in CONSTANTS
                     )
             except (LayerLensError, OSError) as error:
                 self.image.diagnose("unreadable-program", f"cannot be read: {error}", path)
