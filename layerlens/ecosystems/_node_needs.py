@@ -28,7 +28,7 @@ from layerlens.ecosystems._node_commands import (
 )
 from layerlens.ecosystems._node_packages import Platform
 from layerlens.ecosystems._node_resolve import IMPORT, REQUIRE, Resolver, split_specifier
-from layerlens.ecosystems._node_source import SOURCE_LIMIT, Asked, Mention, mentions, scan
+from layerlens.ecosystems._node_source import SOURCE_LIMIT, Asked, Mention, counted_on, mentions, scan
 from layerlens.errors import LayerLensError
 from layerlens.model import Certainty, Command, Edge, EntryType, ImagePath
 
@@ -40,6 +40,8 @@ LOADED = (*SCRIPTS, ".json", ".node")
 
 VERIFY_LIMIT = 2 << 20
 """Bytes of a package's file up to which its syntax tree decides what a quick reading left in doubt."""
+REPORT_LIMIT = 256 << 10
+"""Bytes of a package's file up to which it is told what finds nothing; bundles ask for much that they do without."""
 MAX_LITERAL_FILES = 5000
 """Files of a folder that is named in the source; a larger one is kept as far as other rules go."""
 
@@ -67,8 +69,8 @@ NOT_SHIPPED_NAMES = frozenset(_NOT_SHIPPED_NAMES_WORDS.split())
 """What installs, builds, tests and publishes an application reads these, each by its own manual."""
 _NOT_SHIPPED_PATTERNS = r"""
     Dockerfile.* .*\.Dockerfile docker-compose.* compose\.ya?ml tsconfig.*\.json jsconfig\.json \.?eslint.*
-    \.?prettier.* \.?stylelint.* \.?commitlint.* \.?lintstaged.* \.?mocharc.* \.?nycrc.* jest\.(?:config|setup).* vitest\..*
-    cypress\..* playwright\..* karma\..* [Gg]ulpfile.* Gruntfile.* \.babelrc.* [^.].*\.tsbuildinfo
+    \.?prettier.* \.?stylelint.* \.?commitlint.* \.?lintstaged.* \.?mocharc.* \.?nycrc.* jest\.(?:config|setup).*
+    vitest\..* cypress\..* playwright\..* karma\..* [Gg]ulpfile.* Gruntfile.* \.babelrc.* [^.].*\.tsbuildinfo
     (?:webpack|rollup|vite|babel|postcss|tailwind|tsup|esbuild|gulp|grunt)\.config.*
 """
 NOT_SHIPPED = re.compile("|".join(_NOT_SHIPPED_PATTERNS.split()))
@@ -600,7 +602,7 @@ class NodeExplorer(Explorer):
             conditions = self._import if mention.is_import else self._require
             found = resolver.resolve(specifier, path, conditions)
             if found is None:
-                if split_specifier(specifier)[0] and specifier[0] != "#":
+                if split_specifier(specifier)[0] and specifier[0] != "#" and len(text) < REPORT_LIMIT:
                     in_doubt.append(mention)
                 continue
             if self._leaves_production(found.path, package):
@@ -631,11 +633,7 @@ class NodeExplorer(Explorer):
         """Follow what the code really asks for without reckoning with its absence; note what finds nothing."""
         if len(text) > VERIFY_LIMIT:
             return
-        real = {
-            asked.text.head
-            for asked in scan(text.encode("utf-8", "replace"), path, "/", {})
-            if asked.kind in ("require", "import") and asked.text.whole and not asked.optional
-        }
+        real = counted_on(text.encode("utf-8", "replace"), {mention.specifier for mention in in_doubt})
         for mention in in_doubt:
             if mention.specifier not in real:
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -116,6 +116,29 @@ def scan(data: bytes, path: ImagePath, cwd: ImagePath, env: Mapping[str, str]) -
     return sorted(dict.fromkeys(found), key=lambda asked: (asked.line, asked.kind, asked.text.head))
 
 
+def counted_on(data: bytes, specifiers: Collection[str]) -> set[str]:
+    """Those of the specifiers that the code, not a comment, asks for without reckoning with their absence."""
+    root = parser().parse(data).root_node
+    return {one for one in specifiers if any(_counts_on(root, data, one))}
+
+
+def _counts_on(root: Node, data: bytes, specifier: str) -> Iterator[bool]:
+    quoted = re.compile(rb"([\"'`])" + re.escape(specifier.encode("utf-8", "replace")) + rb"\1")
+    for number, match in enumerate(quoted.finditer(data)):
+        if number > MAX_ASKED:
+            return
+        node = root.descendant_for_byte_range(match.start(), match.end())
+        if node is None or node.type not in ("string", "template_string") or node.parent is None:
+            continue
+        outer = node.parent
+        if outer.type in ("import_statement", "export_statement"):
+            yield not _TYPES_ONLY.match(data[outer.start_byte : outer.start_byte + 200])
+        elif outer.type == "arguments" and outer.parent is not None:
+            function = outer.parent.child_by_field_name("function")
+            called = b"" if function is None else data[function.start_byte : function.end_byte][-80:]
+            yield (b"equire" in called or called == b"import") and not _is_optional(outer.parent)
+
+
 @cache
 def parser() -> Parser:
     """The JavaScript parser, loaded at the first use."""
@@ -135,6 +158,7 @@ class _Source:
         self._env = env
         self._root = parser().parse(data).root_node
         self._constants: dict[str, Text] = {}
+        self._child_process: dict[bytes, bool] = {}
         self._has_child_process = b"child_process" in data or b"execa" in data
 
     def asked(self) -> Iterator[Asked]:
@@ -329,15 +353,21 @@ class _Source:
         if node is None:
             return False
         if node.type == "identifier":
-            name = re.escape(self._text(node))
-            bound = (
-                rb"\b"
-                + name
-                + rb"\s{0,20}=\s{0,20}[\w$]{0,40}\(?\s{0,20}require\(\s{0,20}[\"'`](?:node:)?child_process"
-                rb"|import\s+(?:\*\s+as\s+)?" + name + rb"\s+from\s+[\"'](?:node:)?child_process"
-            )
-            return re.search(bound, self._data) is not None
+            text = self._text(node)
+            if text not in self._child_process:
+                self._child_process[text] = self._is_bound_to_child_process(text)
+            return self._child_process[text]
         return b"child_process" in self._text(node)[:200]
+
+    def _is_bound_to_child_process(self, text: bytes) -> bool:
+        name = re.escape(text)
+        bound = (
+            rb"\b"
+            + name
+            + rb"\s{0,20}=\s{0,20}[\w$]{0,40}\(?\s{0,20}require\(\s{0,20}[\"'`](?:node:)?child_process"
+            rb"|import\s+(?:\*\s+as\s+)?" + name + rb"\s+from\s+[\"'](?:node:)?child_process"
+        )
+        return len(text) < 80 and re.search(bound, self._data) is not None
 
     def _words(self, node: Node | None) -> Iterator[str]:
         if node is None or node.type != "array":
