@@ -74,8 +74,8 @@ def named(
     """Edges to the files that words name, relative to ``cwd``; ``where`` goes before the evidence.
 
     A word is taken whole, after its first ``=`` (``--config=FILE``), after a ``@``, a ``file:`` or a colon, and after
-    one option letter (``-c/etc/x``). A folder brings its files where they are the application's and ``folders`` is set,
-    else only itself.
+    one option letter (``-c/etc/x``). A folder brings its files where they are the application's and ``folders`` is
+    set, else only itself.
     """
     fs = image.fs
     option = False
@@ -124,13 +124,20 @@ def _folder(
     if real in SHARED or path in SHARED:
         return
     yield Edge(source, path, "literal", evidence, "likely")
-    if not with_files or image.category_of(real) not in APPLICATION:
+    if not with_files or not _is_own(image, real):
         return
     for edge in image.tree(
         source, path, "app-file", evidence, "assumed", without=UNNEEDED_CATEGORIES | {"sources"}
     ):
-        if edge.target == path or image.category_of(edge.target) in APPLICATION:
+        if edge.target == path or _is_own(image, edge.target):
             yield edge
+
+
+def _is_own(image: ImageView, path: ImagePath) -> bool:
+    """Whether a path is the application's: by its category, or as configuration that no package brought."""
+    if image.category_of(path) in APPLICATION:
+        return True
+    return path.startswith("/etc/") and image.owner_of(path) is None
 
 
 ecosystem = Arguments()
