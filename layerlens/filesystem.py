@@ -603,18 +603,33 @@ class Filesystem:
     def named(self, name: str) -> list[ImagePath]:
         """Sorted live paths, directories excluded, whose last component is ``name``."""
         suffix = "/" + name
+        children = self.children
+        return sorted(
+            directory + suffix
+            for directory in self._names().get(name, ())
+            if directory + suffix not in children
+        )
+
+    def ending(self, suffixes: tuple[str, ...]) -> list[ImagePath]:
+        """Sorted live paths, directories excluded, that end in one of ``suffixes``, none of which has a slash."""
+        children = self.children
+        return sorted(
+            path
+            for name, directories in self._names().items()
+            if name.endswith(suffixes)
+            for directory in directories
+            if (path := f"{directory}/{name}") not in children
+        )
+
+    def _names(self) -> dict[str, list[ImagePath]]:
+        """Every name there is and the directories that have it; made at the first call."""
         if self._by_name is None:
             wanted: dict[str, list[ImagePath]] = {}
             for directory, names in self.children.items():
                 for child in names:
                     wanted.setdefault(child, []).append(directory)
             self._by_name = wanted
-        children = self.children
-        return sorted(
-            directory + suffix
-            for directory in self._by_name.get(name, ())
-            if directory + suffix not in children
-        )
+        return self._by_name
 
     def directories_named(self, name: str) -> list[ImagePath]:
         """Sorted live directories whose last component is ``name``."""

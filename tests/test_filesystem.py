@@ -571,3 +571,8 @@ def test_reading_from_the_middle_of_a_file() -> None:
     assert found.read_at("/a", 11, 1) == found.read_at("/a", -1, 1) == b""
     with pytest.raises(PathNotFoundError):
         found.read_at("/d", 0, 1)
+
+
+def test_paths_by_their_ending() -> None:
+    found = squash(layer({"/b/x.jar": b"", "/a/y.war": b"", "/a/z.jar/": DIR, "/x.jar.txt": b""}))
+    assert found.ending((".jar", ".war")) == ["/a/y.war", "/b/x.jar"]
