@@ -245,6 +245,37 @@ _BUILDKIT_FLAGS: Final = {
     *("--checksum", "--keep-git-dir", "--unpack", "--start-interval"),
 }
 
+_DURATION = (
+    # time.ParseDuration, and at least a millisecond or zero (parseOptInterval); blank is unset
+    re.compile(r"|\+?0|\+?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+"),
+    "a duration of at least 1ms, as 30s or 1m30s",
+)
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_NANOSECONDS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_SHORTEST_NS: Final = 1_000_000
+
+_FLAG_VALUES: Final = {
+    # What a flag's value must look like, and that in words; instructions/parse.go, commands_run*.go.
+    **dict.fromkeys(("--interval", "--timeout", "--start-period", "--start-interval"), _DURATION),
+    "--retries": (re.compile(r"|\+?\d{1,10}|-0+"), "a number that is not negative"),
+    "--network": (re.compile("default|none|host"), "default, none or host"),
+    "--security": (re.compile("insecure|sandbox"), "insecure or sandbox"),
+    "--mount": (
+        re.compile(r"(?i:(?!(?:.*,)?\s*\"?from=[^,]*\$[^,]).*)", re.DOTALL),
+        "no variable in from=: name a stage FROM $IMAGE AS name, and take from that",
+    ),
+}
+
 _AT_LEAST_ONE: Final = frozenset(
     {"ARG", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL", "VOLUME"}
 )
@@ -489,23 +520,25 @@ class _Line:
         at = offset + text.index(stripped)
         written, _, _ = _split_once(stripped)
         keyword = written.upper()
-        if keyword not in KEYWORDS:
+        if keyword not in KEYWORDS and not delayed:
             raise self.error(f"unknown instruction: {written}", at, _did_you_mean(keyword))
         rest_at = at + len(written) + len(_split_once(stripped)[1])
         flags, arguments, arguments_at = self._flags(self.joined.text[rest_at : at + len(stripped)], rest_at)
-        self._check_flags(keyword, flags)
+        if not delayed:  # the builder looks at a trigger only where it fires
+            self._check_flags(keyword, flags)
         trigger = None
         if keyword == "ONBUILD":
             trigger = self._trigger(arguments, arguments_at, delayed, at)
             words, exec_form = ((trigger.keyword, *trigger.words), False) if trigger else ((), False)
         else:
             try:
-                words, exec_form = _SPLITTERS[keyword](arguments, self.reader.escape)
+                words, exec_form = _SPLITTERS.get(keyword, _split_nothing)(arguments, self.reader.escape)
             except _ListMemberError as error:
                 raise self.error(str(error), arguments_at, "Write every member in double quotes.") from error
             except ValueError as error:
                 raise self.error(str(error), arguments_at or at) from error
-            self._check_words(keyword, words, exec_form, at, arguments_at)
+            if not delayed:
+                self._check_words(keyword, words, exec_form, at, arguments_at)
         line, column = self.joined.position(at)
         return Instruction(
             keyword, tuple(word for word, _ in flags), arguments, words, exec_form, (), trigger,
@@ -584,6 +617,11 @@ class _Line:
                     raise self.error(f"expecting boolean value for flag {name}, not: {value}", at)
             elif not equals:
                 raise self.error(f"missing a value on flag: {name}", at)
+            elif name in _FLAG_VALUES:
+                form, what = _FLAG_VALUES[name]
+                too_short = form is _DURATION[0] and 0 < _nanoseconds(value) < _SHORTEST_NS
+                if form.fullmatch(value) is None or too_short:
+                    raise self.error(f"{value!r} is no value for {name}", at, f"It takes {what}.")
 
     def _check_words(
         self, keyword: str, words: tuple[str, ...], exec_form: bool, at: int, words_at: int
@@ -687,6 +725,10 @@ def _json_words(rest: str) -> tuple[str, ...] | None:
         else member
         for member in value
     )
+
+
+def _split_nothing(_rest: str, _escape: str) -> tuple[tuple[str, ...], bool]:
+    return ("",), False  # an unknown instruction behind ONBUILD
 
 
 def _split_text(rest: str, _escape: str) -> tuple[tuple[str, ...], bool]:
@@ -872,6 +914,7 @@ def append_stages(dockerfile: Dockerfile, text: str, stages: str) -> str:
     file's escape character.
     """
     newline = dockerfile.newline
+    text = _finished(text, dockerfile.escape)
     if text and not text.endswith("\n"):
         text += newline
     if text.strip() and not text.endswith((newline * 2, "\n\n")):
@@ -925,9 +968,24 @@ def insert_copies(dockerfile: Dockerfile, stage: Stage, lines: Sequence[str]) ->
 
 def _insert_after(dockerfile: Dockerfile, instruction: Instruction, lines: Sequence[str]) -> str:
     before, after = dockerfile.text[: instruction.end], dockerfile.text[instruction.end :]
+    before = _finished(before, dockerfile.escape)
     if not before.endswith("\n"):
         before += dockerfile.newline
     return before + _in_its_manner(dockerfile, "".join(f"{line}\n" for line in lines)) + after
+
+
+def _finished(text: str, escape: str) -> str:
+    """The text without a continuation character behind which nothing comes, so that what is added is not joined."""
+    lines = re.findall(r"[^\n]*\n|[^\n]+\Z", text)
+    for number in range(len(lines) - 1, -1, -1):
+        line = lines[number].rstrip("\r\n")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _continuation(escape).search(line)
+        if found is not None:
+            lines[number] = line[: found.end("kept") if found["kept"] else 0] + lines[number][len(line) :]
+        break
+    return "".join(lines)
 
 
 def _in_its_manner(dockerfile: Dockerfile, text: str) -> str:
@@ -1074,7 +1132,7 @@ def healthcheck_line(healthcheck: Mapping[str, Any]) -> str | None:
     flags = []
     for key, flag in _HEALTHCHECK_FLAGS:
         value = healthcheck.get(key)
-        if isinstance(value, int) and value >= 1_000_000:  # less than a millisecond is refused
+        if isinstance(value, int) and value >= _SHORTEST_NS:  # less is refused
             flags.append(f"--{flag}={go_duration(value)}")
     retries = healthcheck.get("Retries")
     if isinstance(retries, int) and retries > 0:
@@ -1483,20 +1541,15 @@ def _config_text(instruction: Instruction) -> str:
     return _json(instruction.words) if instruction.exec_form else instruction.arguments
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_NANOSECONDS: Final = dict(
-    (("ns", 1), ("us", 1_000), ("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000))
-    + (("m", 60_000_000_000), ("h", 3_600_000_000_000))
-)
+def _nanoseconds(duration: str) -> int:
+    """A Go duration in nanoseconds."""
+    return round(sum(float(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(duration)))
 
 
 def _normal_flag(flag: str) -> str:
     """A HEALTHCHECK flag with its duration as Go prints it: ``--interval=60s`` is recorded as ``1m0s``."""
     name, _, value = flag.partition("=")
-    parts = _DURATION.findall(value)
-    if name == "--retries" or "".join(number + unit for number, unit in parts) != value:
-        return flag
-    return f"{name}={_go_prints(round(sum(float(number) * _NANOSECONDS[unit] for number, unit in parts)))}"
+    return flag if name == "--retries" else f"{name}={_go_prints(_nanoseconds(value))}"
 
 
 def _go_prints(nanoseconds: int) -> str:

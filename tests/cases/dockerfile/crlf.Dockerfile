@@ -1,0 +1,10 @@
+# escape=\
+FROM alpine
+RUN a \
+  # c
+  b
+
+RUN <<EOF
+x
+EOF
+CMD ["a"]

@@ -1,0 +1,3 @@
+#   SyNtAx  =  docker/dockerfile:1.7-labs   
+#escape = \
+FROM alpine

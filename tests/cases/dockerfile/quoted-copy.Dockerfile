@@ -1,0 +1,4 @@
+FROM alpine
+COPY "a b" /c
+COPY a\ b /c
+ADD --chown="a b":c x y

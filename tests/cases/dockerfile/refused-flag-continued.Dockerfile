@@ -1,0 +1,4 @@
+FROM alpine
+COPY --from=x \
+  --bogus \
+  a b

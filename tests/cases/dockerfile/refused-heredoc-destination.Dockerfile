@@ -1,0 +1,4 @@
+FROM alpine
+COPY /x <<EOF
+a
+EOF

@@ -1,0 +1,5 @@
+FROM alpine
+RUN true
+RUN <<EOF
+echo
+EOF2

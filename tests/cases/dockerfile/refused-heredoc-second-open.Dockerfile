@@ -1,0 +1,5 @@
+FROM alpine
+COPY <<a <<b /x/
+1
+a
+2
