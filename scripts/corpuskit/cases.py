@@ -24,7 +24,17 @@ DOCKERFILES = {"single": "Dockerfile", "multistage": "Dockerfile.multistage"}
 HARNESS_FILES = {"case.toml", "probe.toml", "prepare.sh", "observed.txt", "observed.json"}
 LOCAL_LEFTOVERS = {"node_modules", "__pycache__", "target", ".pytest_cache"}
 
-_CASE_KEYS = {"title", "guide", "slim_already", "single", "multistage", "images", "careful", "differs"}
+_CASE_KEYS = {
+    "title",
+    "guide",
+    "slim_already",
+    "single",
+    "multistage",
+    "images",
+    "careful",
+    "differs",
+    "passing",
+}
 _GUIDE_KEYS = {"node", "go", "python", "react"}
 
 
@@ -91,9 +101,11 @@ class Case:
     images: tuple[ExtraImage, ...]
     careful_allow: tuple[Note, ...]
     differs: tuple[Note, ...]
+    passing: tuple[Note, ...] = ()
+    """Observed paths that the program only looks at in passing: it works without them."""
 
     def tag(self, variant: str) -> str:
-        """The image's reference: ``layerlens-corpus/NAME:single`` or ``:multistage``."""
+        """The image's reference: ``layerlens-corpus/NAME:single``, ``:multistage``, or of what was made of them."""
         return f"{IMAGE_PREFIX}{self.name}:{variant}"
 
     def dockerfile(self, name: str) -> str:
@@ -215,6 +227,7 @@ def load_case(name: str) -> Case:
         images=tuple(ExtraImage(**image) for image in data.get("images", [])),
         careful_allow=tuple(Note(**note) for note in data.get("careful", {}).get("allow", [])),
         differs=tuple(Note(**note) for note in data.get("differs", [])),
+        passing=tuple(Note(**note) for note in data.get("passing", [])),
     )
 
 

@@ -15,7 +15,7 @@ from corpuskit.cases import DOCKERFILES, REPOSITORY, VARIANTS, Case, load_case, 
 from corpuskit.engine import docker, ensure_bases, inspect_image
 from corpuskit.errors import CorpusError
 from corpuskit.probe import PROBE_LABEL, Check, run_probe
-from corpuskit.report import make_rows, megabytes, table, write_report
+from corpuskit.report import made_line, make_rows, megabytes, tables, write_report
 from corpuskit.trace import read_observed, trace_case
 
 
@@ -96,23 +96,59 @@ def _trace(names: list[str]) -> int:
     return 0
 
 
-def _closure(names: list[str]) -> int:
-    """What the needs graph keeps beside what was observed; runs in the project's environment."""
+def _in_project_environment() -> None:
+    """Start again with the project's own Python, where that is not what runs."""
     environment = REPOSITORY / ".venv"
     if Path(sys.prefix).resolve() != environment.resolve():
         subprocess.run([REPOSITORY / "scripts" / "setup"], check=True)
-        os.execv(environment / "bin" / "python", [str(environment / "bin" / "python"), *sys.argv])  # noqa: S606
+        os.execv(environment / "bin" / "python", [str(environment / "bin" / "python"), *sys.argv])
+
+
+def _closure(names: list[str]) -> int:
+    """What the needs graph keeps beside what was observed."""
+    _in_project_environment()
     from corpuskit.closure import closure_of, told
 
+    lacking = 0
     for case in [load_case(name) for name in names]:
-        print(told(case, closure_of(case)), flush=True)
-    return 0
+        closure = closure_of(case)
+        lacking += bool(closure.missing) or len(closure.passing) > closure.most_passing
+        print(told(case, closure), flush=True)
+    return 1 if lacking else 0
+
+
+def _recommend(names: list[str], runtimes: list[str]) -> int:
+    """What layerlens makes of the single-stage images, built, probed and held against the twins."""
+    _in_project_environment()
+    from corpuskit.recommended import SLIM, Made, recommend, slim
+
+    failed = []
+    for case in [load_case(name) for name in names]:
+        twin = inspect_image(case.tag("multistage"))
+        for runtime in runtimes:
+            try:
+                made: Made = slim(case, say) if runtime == SLIM else recommend(case, runtime, say)
+                checks = run_probe(made.image_id, case.probe())
+            except (CorpusError, subprocess.TimeoutExpired) as error:
+                say(f"FAILED {error}")
+                failed.append(f"{case.name}:{runtime}")
+                continue
+            bad = [check for check in checks if not check.passed]
+            print(made_line(made, int(twin["Size"]) if twin else None, len(checks), len(bad)), flush=True)
+            for check in bad:
+                print(_line(check))
+            if bad or (made.estimate_error or 0) > 0.02:
+                failed.append(f"{case.name}:{runtime}")
+    if failed:
+        say(f"not as they should be: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 def _report() -> int:
+    _in_project_environment()
     rows = make_rows(load_cases(), say)
     write_report(rows)
-    print(table(rows))
+    print(tables(rows))
     lacking = [row.case.name for row in rows if not row.complete]
     if lacking:
         say(f"incomplete: {', '.join(lacking)}")
@@ -154,13 +190,23 @@ def main() -> int:
     tracing.add_argument("names", nargs="+", metavar="NAME")
     closing = commands.add_parser("closure", help="hold the needs graph against observed.txt")
     closing.add_argument("names", nargs="+", metavar="NAME")
+    recommending = commands.add_parser(
+        "recommend", help="let layerlens slim the single-stage images, build and probe the results"
+    )
+    recommending.add_argument("names", nargs="+", metavar="NAME")
+    recommending.add_argument(
+        "--runtime",
+        action="append",
+        choices=("base", "scratch", "slim"),
+        help="base and scratch if not given",
+    )
     commands.add_parser("report", help="the table; writes tests/corpus/REPORT.md and into README.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if os.geteuid() != 0 or sys.platform != "linux":
             raise CorpusError("the corpus needs root on Linux, for its private engine")
-        if options.command in ("probe", "trace", "report"):
+        if options.command in ("probe", "trace", "recommend", "report"):
             remove_stale_containers()
         match options.command:
             case "list":
@@ -171,6 +217,8 @@ def main() -> int:
                 return _probe(options.name, options.image)
             case "closure":
                 return _closure(options.names)
+            case "recommend":
+                return _recommend(options.names, options.runtime or ["base", "scratch"])
             case "trace":
                 return _trace(options.names)
             case _:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from corpuskit.archives import archive_of
 from corpuskit.cases import Case
 from corpuskit.trace import HOST_AUTHORITIES, MOUNTED
-
 from layerlens import open_image
 from layerlens.graph import Needs
 from layerlens.model import EntryType
@@ -25,7 +25,9 @@ class Closure:
     observed_files: int
     observed_bytes: int
     missing: list[str] = field(default_factory=list)
-    """Observed and not kept."""
+    """Observed and not kept, without what case.toml excuses."""
+    passing: list[str] = field(default_factory=list)
+    """Observed and not kept, and looked at only in passing, as case.toml says."""
     unseen: list[tuple[str, int, str]] = field(default_factory=list)
     """Kept and not observed: the largest subtrees, their bytes, and why the largest file of each is kept."""
     diagnostics: list[str] = field(default_factory=list)
@@ -34,6 +36,11 @@ class Closure:
     def ratio(self) -> float:
         """Bytes kept for each byte observed."""
         return self.kept_bytes / self.observed_bytes if self.observed_bytes else 0.0
+
+    @property
+    def most_passing(self) -> int:
+        """How many paths may be looked at in passing: two, or one in a hundred."""
+        return max(2, self.observed_files // 100)
 
 
 def observed_paths(case: Case) -> list[str]:
@@ -53,6 +60,7 @@ def observed_paths(case: Case) -> list[str]:
 def closure_of(case: Case, *, archive: Path | None = None, most: int = 25) -> Closure:
     """Build the graph of the case's image and compare; ``most`` bounds the list of unseen subtrees."""
     seen = set(observed_paths(case))
+    excused = [note.path for note in case.passing]
     with open_image(str(archive or archive_of(case))) as image:
         needs = Needs(image.attribution, image.config)
         fs = image.fs
@@ -84,12 +92,15 @@ def closure_of(case: Case, *, archive: Path | None = None, most: int = 25) -> Cl
             edge = needs.kept[largest[tree][1]]
             why = f"{largest[tree][1]}: {edge.kind} from {edge.source}: {edge.evidence} ({edge.certainty})"
             unseen.append((tree, size, why))
+        lost = sorted(path for path in seen if path not in needs.kept)
+        passing = [path for path in lost if any(fnmatchcase(path, pattern) for pattern in excused)]
         return Closure(
             kept_files=len(payloads),
             kept_bytes=sum(fs.size(path) for path in payloads.values()),
             observed_files=len(seen),
             observed_bytes=sum(fs.size(path) for path in {fs.payload_gid(p): p for p in seen}.values()),
-            missing=sorted(path for path in seen if path not in needs.kept),
+            missing=[path for path in lost if path not in passing],
+            passing=passing,
             unseen=unseen,
             diagnostics=[f"{d.severity} {d.code} {d.path or ''}: {d.message}" for d in needs.diagnostics],
         )
@@ -102,6 +113,8 @@ def told(case: Case, closure: Closure) -> str:
         f"{closure.observed_files:,} paths, {closure.observed_bytes / 1e6:,.1f} MB observed: {closure.ratio:.2f} x",
         f"  {len(closure.missing)} observed paths are not kept:",
         *(f"    {path}" for path in closure.missing[:60]),
+        f"  {len(closure.passing)} are looked at in passing (at most {closure.most_passing} may):",
+        *(f"    {path}" for path in closure.passing[:60]),
         "  largest subtrees kept and not observed:",
         *(f"    {size / 1e6:8.2f} MB  {tree}\n                 {why}" for tree, size, why in closure.unseen),
         f"  {len(closure.diagnostics)} diagnostics:",

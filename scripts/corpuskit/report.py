@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corpuskit.cases import CASES, REPOSITORY, STATE, VARIANTS, Case
 from corpuskit.engine import inspect_image
 from corpuskit.errors import CorpusError
 from corpuskit.probe import Check, run_probe
+from corpuskit.recommended import RUNTIMES, SLIM, Made, made_before
 from corpuskit.trace import read_observed
+
+if TYPE_CHECKING:
+    from corpuskit.closure import Closure
 
 REPORT = CASES / "REPORT.md"
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- corpus:begin -->", "<!-- corpus:end -->"
-COMMAND = "scripts/corpus build --all && scripts/corpus report"
+COMMAND = "scripts/corpus build --all && scripts/corpus recommend NAME… && scripts/corpus report"
+MADE = (*RUNTIMES, SLIM)
+"""What layerlens makes of the single-stage image, by tag."""
 
 # What the guide says of its four applications: single stage, multi-stage, reduction in percent.
 GUIDE = {
@@ -38,6 +44,10 @@ class Row:
     observed_bytes: int | None
     observed_files: int | None
     probes: dict[str, str]
+    made: dict[str, Made] = field(default_factory=dict)
+    """By tag what layerlens made of it; their probes are in ``probes``."""
+    closure: Closure | None = None
+    """What the needs graph keeps, beside what was observed."""
 
     @property
     def complete(self) -> bool:
@@ -102,20 +112,35 @@ def make_rows(cases: list[Case], say: Callable[[str], None]) -> list[Row]:
             if image is None:
                 probes[variant] = "not built"
                 continue
-            try:
-                checks = results.run(case, image["Id"], tag, say)
-            except CorpusError as error:
-                say(f"{tag}: {error}")
-                probes[variant] = "not run"
-                continue
-            failed = [check for check in checks if not check.passed]
-            for check in failed:
-                say(f"{tag}: {check.what}: {check.detail}")
-            probes[variant] = f"{len(failed)} failed" if failed else f"passed ({len(checks)})"
+            probes[variant] = _probed(results, case, image["Id"], tag, say)
+        made = {name: found for name in MADE if (found := made_before(case, name)) is not None}
+        for name, found in made.items():
+            probes[name] = _probed(results, case, found.image_id, found.tag, say)
         observed = read_observed(case)
         files, payload = observed if observed else (None, None)
-        rows.append(Row(case, sizes, payload, files, probes))
+        closure = _closure(case, say) if observed and sizes["single"] else None
+        rows.append(Row(case, sizes, payload, files, probes, made, closure))
     return rows
+
+
+def _probed(results: ProbeResults, case: Case, image_id: str, tag: str, say: Callable[[str], None]) -> str:
+    """The probe's outcome in words."""
+    try:
+        checks = results.run(case, image_id, tag, say)
+    except CorpusError as error:
+        say(f"{tag}: {error}")
+        return "not run"
+    failed = [check for check in checks if not check.passed]
+    for check in failed:
+        say(f"{tag}: {check.what}: {check.detail}")
+    return f"{len(failed)} failed" if failed else f"passed ({len(checks)})"
+
+
+def _closure(case: Case, say: Callable[[str], None]) -> Closure:
+    from corpuskit.closure import closure_of  # loads layerlens, which only the project's environment has
+
+    say(f"{case.name}: what the entrypoint needs")
+    return closure_of(case, most=5)
 
 
 def megabytes(size: int | None) -> str:
@@ -150,6 +175,59 @@ COLUMNS = (
 )
 
 
+def made_line(made: Made, twin_bytes: int | None, checks: int, failed: int) -> str:
+    """One made image for people: its size, against the twin, the estimate's error, the probe."""
+    error = made.estimate_error
+    words = [
+        f"{made.tag:44}{megabytes(made.size_bytes):>10}",
+        f"{share(made.size_bytes, twin_bytes):>7} of the twin",
+    ]
+    words += [f"estimate off by {percent(error)}"] if error is not None else []
+    words += [f"probe: {failed} failed" if failed else f"probe: passed ({checks})", f"{made.seconds:.1f} s"]
+    return "  ".join(words) + ("  default" if made.is_default else "")
+
+
+def share(size: int | None, of: int | None) -> str:
+    """One size as a multiple of another; – where one is lacking."""
+    return "–" if size is None or not of else f"{size / of:.2f} ×"
+
+
+def _made_columns(name: str) -> tuple[Column, ...]:
+    """The columns for one kind of image that layerlens makes."""
+
+    def size(row: Row) -> str:
+        made = row.made.get(name)
+        return "–" if made is None else megabytes(made.size_bytes) + (" \\*" if made.is_default else "")
+
+    def against_twin(row: Row) -> str:
+        return share(row.made[name].size_bytes, row.sizes["multistage"]) if name in row.made else "–"
+
+    def error(row: Row) -> str:
+        return percent(row.made[name].estimate_error) if name in row.made else "–"
+
+    def last(row: Row) -> str:
+        return f"{row.made[name].seconds:.1f} s" if name in row.made else "–"
+
+    return (
+        Column(name, True, size),
+        Column("of the twin", True, against_twin),
+        *(() if name == SLIM else (Column("estimate off by", True, error),)),
+        *((Column("time", True, last),) if name == SLIM else ()),
+        Column("probe", False, lambda row: row.probes.get(name, "–")),
+    )
+
+
+def kept_ratio(row: Row) -> str:
+    """Bytes kept for each byte observed."""
+    return "–" if row.closure is None else f"{row.closure.ratio:.2f} ×"
+
+
+def lost(row: Row) -> str:
+    """Observed paths that are not kept, and those excused."""
+    found = row.closure
+    return "–" if found is None else f"{len(found.missing)} ({len(found.passing)} in passing)"
+
+
 def percent(ratio: float | None) -> str:
     """A ratio in percent with one digit; – for None."""
     return "–" if ratio is None else f"{100 * ratio:.1f} %"
@@ -173,6 +251,33 @@ def table(rows: list[Row], columns: tuple[Column, ...] = COLUMNS) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def made_columns() -> tuple[Column, ...]:
+    """The table of what layerlens makes."""
+    return (
+        COLUMNS[0],
+        Column("kept / observed", True, kept_ratio),
+        Column("lost", True, lost),
+        *(column for name in MADE for column in _made_columns(name)),
+    )
+
+
+def tables(rows: list[Row]) -> str:
+    """Both tables: what was built by hand, and what layerlens makes of the single-stage images."""
+    return f"{table(rows)}\n\n{table(rows, made_columns())}"
+
+
+def unseen(rows: list[Row]) -> str:
+    """The largest subtrees that are kept and were not observed, and why the largest file of each is kept."""
+    parts = []
+    for row in rows:
+        if row.closure is None:
+            continue
+        lines = [f"**{row.case.name}**", ""]
+        lines += [f"- `{tree}` {megabytes(size)}: {why}" for tree, size, why in row.closure.unseen]
+        parts.append("\n".join(lines) if row.closure.unseen else f"**{row.case.name}** nothing above 100 kB")
+    return "\n\n".join(parts)
+
+
 def document(rows: list[Row]) -> str:
     """REPORT.md."""
     reductions = [row.reduction for row in rows if row.reduction is not None and not row.case.slim_already]
@@ -189,13 +294,23 @@ Made by `{COMMAND}`; what a case is, `README.md` beside this file says.
 
 {summary}
 
-{table(rows)}
+{tables(rows)}
 
 Sizes are what the engine gives as the image's `Size`: the payload bytes of the regular files of every layer, base
 image included, in decimal megabytes (a second name of the same file adds nothing). *Observed*: the files of the
 single-stage image that its processes opened or executed while the probe ran, links walked on the way included, and
 their payload (`scripts/corpus trace NAME`): the floor for a tool that watches the program run. *Probe*: the number of
 checks that passed. The bases are made by `scripts/engine base` to lie near the official images' sizes.
+
+*base*, *scratch*: the single-stage Dockerfile as `layerlens recommend --runtime …` rewrites it, built unedited (\\*:
+what recommend takes without `--runtime`); *estimate off by*: predicted against built. *slim*: what `layerlens slim
+--runtime scratch` writes, archive to archive. *kept / observed*: bytes that the plan for scratch keeps for each byte
+that was observed; *lost*: observed paths that it does not keep, and those that the program only looks at in
+passing (`case.toml` says why).
+
+## Kept and not observed
+
+{unseen(rows)}
 """
 
 
@@ -209,7 +324,7 @@ def write_report(rows: list[Row]) -> None:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if begin and end:
-        _replace(README, f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}")
+        _replace(README, f"{before}{BEGIN}\n\n{tables(rows)}\n\n{END}{after}")
 
 
 def _replace(file: Path, text: str) -> None:
