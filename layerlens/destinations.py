@@ -148,7 +148,8 @@ class _BesideFile:
         if self._target.exists():
             os.fchmod(self._fd, self._target.stat().st_mode & 0o7777)
         if not self._named:
-            os.link(f"/proc/self/fd/{self._fd}", self._name, follow_symlinks=True)
+            # Only with a descriptor does os.link call linkat(2) with AT_SYMLINK_FOLLOW, which this needs.
+            os.link(f"/proc/self/fd/{self._fd}", self._name, src_dir_fd=self._fd, follow_symlinks=True)
             self._named = True
         self._name.replace(self._target)
         self._named = False

@@ -37,6 +37,7 @@ ORDER = [
     {"stages"},
     {"slim", "loadercache"},
     {"destinations"},
+    {"probing"},
     {"trace"},
     {"verify"},
     {"render"},

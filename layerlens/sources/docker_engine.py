@@ -12,8 +12,9 @@ import errno
 import io
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -43,6 +44,15 @@ _TAIL_BYTES = 64 * 1024
 
 class EngineDeniedError(EngineError):
     """There is an engine, but this user may not speak to it."""
+
+
+class EngineRefusedError(EngineError):
+    """The engine answered, and said no: ``status`` is HTTP's, ``said`` its own words."""
+
+    def __init__(self, message: str, hint: str, status: int, said: str) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.said = said
 
 
 class EngineAbsentError(EngineError):
@@ -183,6 +193,51 @@ class Engine:
         except Exception as error:
             raise self._failed("asking for the image's history failed", error) from error
 
+    def ask(self, what: str, method: str, /, *arguments: Any, **options: Any) -> Any:
+        """Call one method of the SDK's low-level client; ``what`` says in an error what was tried.
+
+        Raises EngineRefusedError where the engine says no, EngineError where it does not answer.
+        """
+        try:
+            return getattr(self._client, method)(*arguments, **options)
+        except Exception as error:
+            raise self._failed(what, error) from error
+
+    def load(self, chunks: Iterable[bytes]) -> str:
+        """Load a docker-archive that holds one image, streamed; the image's ID in the engine's own words.
+
+        An archive that breaks off, or whose iteration raises, loads nothing (the engine unpacks it first). What
+        iterating ``chunks`` raises passes; EngineError where the engine refuses or breaks off.
+        """
+        feed = _Feed(chunks)
+        self._client.timeout = (_ANSWER_TIMEOUT_S, None)
+        said: list[str] = []
+        try:
+            for message in self._client.load_image(feed):
+                if isinstance(message, dict):
+                    if message.get("error"):
+                        raise EngineError(
+                            f"{self.endpoint}: loading the image failed: {_one_line(str(message['error']))}",
+                            "The image was not loaded; the engine's disk may be full (`docker system df`).",
+                        )
+                    said.append(str(message.get("stream") or ""))
+        except LayerLensError:
+            raise
+        except Exception as error:
+            if feed.failure is not None:
+                raise feed.failure from error
+            raise self._failed("loading the image broke off", error) from error
+        finally:
+            self._client.timeout = _ANSWER_TIMEOUT_S
+        loaded = re.findall(r"Loaded image(?: ID)?: *(\S+)", "".join(said))
+        found = self.find(loaded[-1]) if loaded else None
+        if found is None:
+            raise EngineError(
+                f"{self.endpoint}: it does not say which image it loaded: {_one_line(''.join(said))}",
+                "Write the image to a file (-o FILE.tar) and load that by hand.",
+            )
+        return found.image_id
+
     def _inspect(self, name: str) -> dict[str, Any] | None:
         import docker.errors
 
@@ -237,9 +292,11 @@ class Engine:
         if isinstance(error, docker.errors.APIError):
             status = error.status_code or (error.response.status_code if error.response is not None else 0)
             said = _one_line(str(error.explanation or error.response or error))
-            return EngineError(
+            return EngineRefusedError(
                 f"{self.endpoint}: {what}: it answered HTTP {status}: {said}",
                 "Its log says more (`journalctl -u docker`, or `podman system service` run by hand).",
+                status,
+                said,
             )
         reason = (
             "no answer in time"
@@ -250,6 +307,23 @@ class Engine:
             f"{self.endpoint}: {what}: {reason}",
             "Check that the engine still runs (`docker version`), then try again.",
         )
+
+
+class _Feed:
+    """What is sent to an engine; keeps the exception of the one who makes it, which the HTTP client wraps."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
 
 
 class _Pieces(io.RawIOBase):
@@ -481,6 +555,16 @@ class EngineSource:
     def __enter__(self) -> EngineSource:
         return self
 
+    @property
+    def engine(self) -> Engine:
+        """The engine that has it; closed with this."""
+        return self._engine
+
+    @property
+    def image(self) -> EngineImage:
+        """What the engine says of it."""
+        return self._image
+
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -669,6 +753,23 @@ def open_engine(
                 if engine is not None:
                     engine.close()
     raise _nobody_has(name, without, failed, listed)
+
+
+def connect(engines: Sequence[EngineName] = ("docker", "podman")) -> Engine:
+    """The first of ``engines`` that answers. Raises EngineError where none does."""
+    failed: list[LayerLensError] = []
+    for which in engines:
+        try:
+            for place in endpoints(which):
+                try:
+                    return Engine(place)
+                except EngineError as error:
+                    failed.append(error)
+        except EngineError as error:
+            failed.append(error)
+    denied = next((error for error in failed if isinstance(error, EngineDeniedError)), None)
+    hint = (denied or failed[0]).hint if failed else "Start an engine."
+    raise EngineError(f"no engine can be used: {_reasons(failed)}", hint)
 
 
 def _passed_over(failed: Sequence[LayerLensError]) -> list[Diagnostic]:
