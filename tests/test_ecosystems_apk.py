@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import needskit
 import treekit
 from imagekit import Symlink
 
@@ -51,6 +52,7 @@ def test_the_database_of_alpine() -> None:
     musl, gcc = found
     assert (musl.name, musl.version, musl.license) == ("musl", "1.2.4_git20230717-r4", "MIT")
     assert musl.paths == ("/lib/ld-musl-x86_64.so.1", "/lib/libc.musl-x86_64.so.1")
+    assert musl.provides == ("so:libc.musl-x86_64.so.1",)
     assert musl.category is None and musl.is_os and musl.location == "/lib/apk/db/installed"
     assert gcc.paths == ("/usr/bin/gcc", "/top")
     assert gcc.category == "compilers"
@@ -92,3 +94,84 @@ def test_what_a_package_is_for_by_its_name() -> None:
     }
     assert {name: category_of(name) for name in named} == named
     assert ecosystem.wants("/lib/apk/db/installed") and not ecosystem.wants("/lib/apk/db/scripts.tar")
+
+
+INDEX = b"""\
+P:musl
+V:1
+p:so:libc.musl-x86_64.so.1=1
+F:lib
+R:ld-musl-x86_64.so.1
+
+P:icu-libs
+V:1
+o:icu
+D:icu-data=1 so:libc.musl-x86_64.so.1 !icu-old
+p:so:libicui18n.so.73=73
+F:usr/lib
+R:libicui18n.so.73
+
+P:icu-data-en
+V:1
+o:icu
+p:icu-data=1
+F:usr/share/icu/73
+R:icudt73l.dat
+
+P:calendar
+V:2
+D:so:libicui18n.so.73 busybox>1
+F:usr/bin
+R:calendar
+
+P:busybox
+V:1
+D:so:libc.musl-x86_64.so.1
+F:bin
+R:busybox
+"""
+
+
+def test_what_adding_brings() -> None:
+    found, _ = treekit.packages(ecosystem, treekit.fs({"/lib/apk/db/installed": INDEX}))
+    names = [package.name for package in ecosystem.closure(["calendar"], found, {"busybox", "musl"})]
+    assert names == ["calendar", "icu-data-en", "icu-libs"]
+    assert ecosystem.install_lines(["b", "a", "b"]) == "RUN apk add --no-cache a b"
+
+
+def test_data_that_a_library_depends_on_is_kept() -> None:
+    found = needskit.needs(
+        {
+            "/lib/apk/db/installed": INDEX,
+            "/usr/lib/libicui18n.so.73": b"\x7fELF",
+            "/usr/share/icu/73/icudt73l.dat": b"x",
+            "/bin/busybox": needskit.program(),
+            "/usr/bin/calendar": needskit.program("#!/usr/lib/libicui18n.so.73\n"),
+        },
+        entrypoint=["/usr/bin/calendar"],
+    )
+    assert "/usr/share/icu/73/icudt73l.dat" in found.kept and "/bin/busybox" not in found.kept
+    edge = found.kept["/usr/share/icu/73/icudt73l.dat"]
+    assert (edge.kind, edge.certainty) == ("depends", "assumed")
+    assert edge.evidence == "icu-libs depends on icu-data-en"
+
+
+def test_the_database_is_cut_to_the_kept_packages() -> None:
+    filesystem = treekit.fs({"/lib": Symlink(target="usr/lib"), "/usr/lib/apk/db/installed": INDEX})
+    found, _ = treekit.packages(ecosystem, filesystem)
+    reduced = ecosystem.reduced(filesystem, [p for p in found if p.name in ("musl", "busybox")])
+    assert reduced == {
+        "/usr/lib/apk/db/installed": INDEX.split(b"\n\n")[0] + b"\n\n" + INDEX.split(b"\n\n")[4] + b"\n"
+    }
+    again, _ = treekit.packages(ecosystem, treekit.fs({"/lib": Symlink(target="usr/lib"), **reduced}))
+    assert again == [p for p in found if p.name in ("musl", "busybox")]
+
+
+def test_a_branch_is_two_numbers() -> None:
+    def image(version: str, tool: str = "/sbin/apk") -> treekit.Filesystem:
+        return treekit.fs({"/etc/os-release": f"ID=alpine\nVERSION_ID={version}\n".encode(), tool: b""})
+
+    assert ecosystem.same_distribution(image("3.19.1"), image("3.19.4"))
+    assert not ecosystem.same_distribution(image("3.19.1"), image("3.18.1"))
+    assert not ecosystem.same_distribution(image("3.19.1"), image("3.19.1", "/sbin/other"))
+    assert not ecosystem.same_distribution(treekit.fs({"/x": b""}), treekit.fs({"/sbin/apk": b""}))
