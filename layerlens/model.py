@@ -230,3 +230,17 @@ class Improvement:
     """Where the line must run."""
     covers: tuple[ImagePath, ...] = ()
     """Subtrees in which what the plan drops is exactly what the line removes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticSite:
+    """A folder of HTML, CSS and JavaScript that the image's program does nothing but hand out."""
+
+    root: ImagePath
+    """The folder whose index.html is the site's."""
+    port: int
+    """Where the original listens (TCP)."""
+    evidence: str
+    """What says so, in words for people: ``scripts.preview: vite preview``."""
+    single_page: bool
+    """True where unknown paths get index.html, since the application routes in the browser."""

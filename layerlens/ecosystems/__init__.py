@@ -11,7 +11,8 @@ names it. Three ways to add one, none with an edit elsewhere:
 
 An ecosystem may do more than find packages. Each ability is a protocol of its own, found by its method:
 :class:`Explores` (what files and command lines need), :class:`Installs` (packages in a runtime stage),
-:class:`Reduces` (its database, cut to the kept packages), :class:`Improves` (the builder stage).
+:class:`Reduces` (its database, cut to the kept packages), :class:`Improves` (the builder stage),
+:class:`Serves` (static files, which another server may hand out).
 
 Broken package data is a :class:`~layerlens.model.Diagnostic`, never an exception: see :func:`bounded_read`.
 """
@@ -37,6 +38,7 @@ from layerlens.model import (
     Improvement,
     Package,
     Severity,
+    StaticSite,
 )
 
 if TYPE_CHECKING:
@@ -258,6 +260,14 @@ class Improves(Protocol):
 
     def improvements(self, image: ImageView) -> Iterable[Improvement]:
         """Lines for the end of the builder stage, where what they do is certain."""
+
+
+@runtime_checkable
+class Serves(Protocol):
+    """An ecosystem that knows servers of static files, which another server may replace."""
+
+    def static_site(self, image: ImageView) -> StaticSite | None:
+        """The site that the image's command serves; None where it does more than that, or something else."""
 
 
 _found: dict[tuple[str, ...], tuple[Ecosystem, ...]] = {}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerlens.ecosystems import Explorer, ImageView, bounded_read
 from layerlens.errors import LayerLensError
-from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
+from layerlens.model import Diagnostic, ImageConfig, ImagePath, Improvement, Package, StaticSite
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -33,6 +33,18 @@ LOCKFILES = ("npm-shrinkwrap.json", "package-lock.json")
 
 OTHER_INSTALLERS = (".yarn-integrity", ".yarn-state.yml", ".modules.yaml")
 """What yarn 1, yarn 2 and later, and pnpm leave in ``node_modules``: npm's hidden lockfile is stale beside them."""
+
+PRUNING = (
+    # (program, what it leaves behind, the line): pnpm.io/cli/prune, classic.yarnpkg.com/en/docs/cli/install,
+    # npm documentation, npm-prune. npm last: its lockfile stays where another program took over.
+    ("pnpm", ("node_modules/.modules.yaml",), "CI=true pnpm prune --prod --ignore-scripts"),
+    (
+        "yarn",
+        ("node_modules/.yarn-integrity",),
+        "yarn install --production --frozen-lockfile --ignore-scripts",
+    ),
+    ("npm", ("node_modules/.package-lock.json", *LOCKFILES), "npm prune --omit=dev"),
+)
 
 PACKAGE_MANAGERS = frozenset(("npm", "yarn", "yarnpkg", "pnpm", "corepack", "node-gyp", "npx"))
 """Build tools: what installs packages (npm's own global install, Node's corepack)."""
@@ -83,6 +95,39 @@ class Node:
         from layerlens.ecosystems._node_needs import NodeExplorer
 
         return NodeExplorer(image)
+
+    def static_site(self, image: ImageView) -> StaticSite | None:
+        """The built site that a preview server, a development server or a server of static files hands out."""
+        from layerlens.ecosystems._node_static import static_site
+
+        return static_site(image)
+
+    def improvements(self, image: ImageView) -> Iterator[Improvement]:
+        """Taking development packages out of a project's ``node_modules``, by the program that put them there."""
+        projects: dict[ImagePath, int] = {}
+        for package in image.packages:
+            if (
+                package.ecosystem == "node"
+                and package.category == "dev-dependencies"
+                and MODULES in package.location
+            ):
+                root = package.location[: package.location.index(MODULES)]
+                projects[root] = projects.get(root, 0) + 1
+        for root in sorted(projects):
+            modules = f"{root}/node_modules"
+            if not image.fs.is_file(f"{root}/package.json"):
+                continue
+            for program, lockfiles, line in PRUNING:
+                present = any(image.fs.is_file(f"{root}/{name}") for name in lockfiles)
+                if present and _is_on_path(image, program):
+                    reason = f"takes {projects[root]} packages that only development needs out of {modules}"
+                    yield Improvement(f"RUN {line}", reason, root or "/", (modules,))
+                    break
+
+
+def _is_on_path(image: ImageView, program: str) -> bool:
+    folders = image.env.get("PATH", "/usr/local/bin:/usr/bin").split(":")
+    return any(image.fs.is_file(f"{folder}/{program}") for folder in folders if folder.startswith("/"))
 
 
 def _is_package_directory(directory: ImagePath) -> bool:
