@@ -462,7 +462,7 @@ _STATEMENT = re.compile(
 _LATER = re.compile(
     rb"[:;][ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]+)[ \t]+import[ \t]+([^\n#;()]+)|import[ \t]+([\w., \t]+))"
 )
-_CALLED = re.compile(rb"(?:import_module|__import__)\([ \t\r\n]*[rbuf]?[\"']([.\w]*)([\"'%{]?)")
+_CALLED = re.compile(rb"(?:import_module|__import__|find_spec)\([ \t\r\n]*[rbuf]?[\"']([.\w]*)([\"'%{]?)")
 _LIBRARY = re.compile(rb"[\"']((?:[\w./+-]*/)?lib[\w.+-]{1,60}\.so(?:\.\d+)*)[\"']")
 _FOUND = re.compile(rb"(?:CDLL|LoadLibrary|dlopen|find_library)\([ \t\r\n]*[rbu]?[\"']([\w.+/-]+)[\"']")
 _GROUP = re.compile(rb"entry_points\([ \t\r\n]*(?:group[ \t]*=[ \t]*)?[\"']([\w.:-]+)[\"']")
@@ -492,7 +492,7 @@ def read_quickly(source: bytes) -> Facts:
         line = source.count(b"\n", 0, found.start()) + 1
         dots, module, names, modules = found.groups()
         facts.imports += _quick_imports(dots, module, names, modules, line, False)
-    if b"import_module(" in source or b"__import__(" in source:
+    if b"import_module(" in source or b"__import__(" in source or b"find_spec(" in source:
         for found in _CALLED.finditer(source):
             _quick_call(facts, found, source.count(b"\n", 0, found.start()) + 1)
     if b".so" in source or b"dlopen" in source or b"CDLL" in source or b"find_library" in source:

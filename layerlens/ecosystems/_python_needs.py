@@ -6,9 +6,10 @@ imports are followed module by module, each found as that run would find it. Two
 - a module is *imported* where a chain of imports leads to it, and merely *shipped* where its distribution brought it;
 - an import is *firm* where loading the module always runs it, and loose in a function, under ``try`` or ``if``.
 
-Both kinds are followed, for whatever is in the image may be used; but to build tools, test runners and the standard
-library's own development modules (:data:`DEVELOPMENT`) only a firm import of an imported module leads, or an import
-of the application itself.
+All are followed, for whatever is in the image may be used, with two exceptions. To the standard library's own
+development modules (:data:`DEVELOPMENT`) only a firm import of an imported module leads. To build tools and test
+runners only a chain of firm imports, or an import by a distribution that declares the tool as its requirement.
+What the application's own sources import is followed in any case.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from layerlens.ecosystems._python_commands import (
 from layerlens.ecosystems._python_distributions import (
     Distribution,
     Distributions,
+    normalized,
     pick,
     point_module,
 )
@@ -153,6 +155,9 @@ NOT_OF_A_DISTRIBUTION = (UNNEEDED_CATEGORIES - {"locale"}) | {"sources"}
 LIBRARY_FOLDERS = ("/usr/local/lib", "/lib", "/usr/lib", "/lib64", "/usr/lib64")
 """Where ldconfig(8) looks, besides the multiarch folders below them."""
 
+SHIPPED, LOOSELY, FIRMLY = range(3)
+"""How a module is reached: brought by its distribution, imported on some path, or by firm imports alone."""
+
 MAX_SOURCE = 16 << 20
 """Bytes of one source that are read."""
 MAX_RUNS = 200
@@ -187,7 +192,8 @@ class Reached:
     """A file as one run reaches it."""
 
     module: Module
-    imported: bool
+    imported: int
+    """One of :data:`SHIPPED`, :data:`LOOSELY`, :data:`FIRMLY`."""
     program: bool = False
 
 
@@ -211,6 +217,8 @@ class PythonExplorer(Explorer):
         self._facts: dict[tuple[ImagePath, bool], Facts] = {}
         self._files: dict[tuple[Distribution, str], list[ImagePath]] = {}
         self._libraries: list[ImagePath] | None = None
+        self._trees: list[tuple[Run, ImagePath, ImagePath]] = []
+        """Folders of the application that wait for their files: (run, what leads to it, folder)."""
 
     @property
     def distributions(self) -> Distributions:
@@ -244,6 +252,7 @@ class PythonExplorer(Explorer):
             return
         yield from self._start(run, program, invocation)
         yield from self._program(run, program, invocation)
+        self._trees += [(run, self._entry_file(run, program, invocation), root) for root in run.roots]
 
     def _home(self, command: Command) -> ImagePath:
         """HOME, or the home of USER by /etc/passwd (OCI runtime-spec)."""
@@ -351,9 +360,7 @@ class PythonExplorer(Explorer):
                 module = run.finder.find(one.module)
                 if module is not None:
                     evidence = f"{path.rpartition('/')[2]}: {line[:60]}"
-                    yield from self._module(run, path, module, evidence, "certain", True, alone=True)
-        for root in run.roots:
-            yield from self._app_tree(run, program, root)
+                    yield from self._module(run, path, module, evidence, "certain", FIRMLY, alone=True)
 
     def _program(self, run: Run, program: ImagePath, invocation: Invocation) -> Iterator[Edge | Command]:
         cwd = run.command.cwd
@@ -368,7 +375,7 @@ class PythonExplorer(Explorer):
         elif invocation.code is not None:
             module = Module("__main__", None, (), cwd)
             facts = read_exactly(invocation.code.encode("utf-8", "surrogateescape"))
-            yield from self._follow(run, program, Reached(module, True, True), facts, "app", "python -c")
+            yield from self._follow(run, program, Reached(module, FIRMLY, True), facts, "app", "python -c")
         words = [*invocation.arguments]
         if self._tool_of(invocation) == "gunicorn":
             words += run.command.env.get("GUNICORN_CMD_ARGS", "").split()
@@ -382,6 +389,16 @@ class PythonExplorer(Explorer):
                     evidence = f"{name}={value}"
                     yield from self._named(run, source, module_name, evidence, "likely", below=True)
 
+    def _entry_file(self, run: Run, program: ImagePath, invocation: Invocation) -> ImagePath:
+        """The file that a run begins with: the script, the module's, else the interpreter."""
+        if invocation.script is not None:
+            path = posixpath.normpath(posixpath.join(run.command.cwd, invocation.script))
+        else:
+            module = run.finder.find(invocation.module) if invocation.module else None
+            path = (module.file if module is not None else None) or program
+        real = self.fs.follow(path)
+        return real if real is not None and real in self._reached else program
+
     def _script(self, run: Run, source: ImagePath, path: ImagePath) -> Iterator[Edge | Command]:
         """A file, a directory or a zip that is run."""
         evidence = f"python {path}"
@@ -394,7 +411,7 @@ class PythonExplorer(Explorer):
             return
         module = Module("__main__", path, (), posixpath.dirname(real))
         yield Edge(source, path, "script", evidence, "certain")
-        self._reach(run, real, Reached(module, True, True))
+        self._reach(run, real, Reached(module, FIRMLY, True))
         if self._is_zip(real):
             for name in RUN_MODULE:
                 yield from self._named(run, source, name, "a zip is run", "certain")
@@ -410,7 +427,7 @@ class PythonExplorer(Explorer):
                 continue
             area = self._area(run, module)
             if area == "app" or (sure and area == "site"):
-                yield from self._module(run, source, module, f"the word {word}", "likely", True)
+                yield from self._module(run, source, module, f"the word {word}", "likely", FIRMLY)
         for word in words:
             text = word.partition("=")[2] if word.startswith("-") else word
             path = posixpath.normpath(posixpath.join(cwd, text))
@@ -433,7 +450,7 @@ class PythonExplorer(Explorer):
         """Edges to the module of a name, where there is one; ``below``: or the deepest package of it."""
         module = self._deepest(run, name) if below else run.finder.find(name)
         if module is not None:
-            yield from self._module(run, source, module, evidence, certainty, True, program=program)
+            yield from self._module(run, source, module, evidence, certainty, FIRMLY, program=program)
 
     def _deepest(self, run: Run, name: str) -> Module | None:
         """The module of a dotted name, or of as much of it as is a module: ``a.b.Class``."""
@@ -451,7 +468,7 @@ class PythonExplorer(Explorer):
         module: Module,
         evidence: str,
         certainty: Certainty,
-        imported: bool,
+        imported: int,
         *,
         kind: str = "import",
         program: bool = False,
@@ -477,7 +494,7 @@ class PythonExplorer(Explorer):
         module: Module,
         evidence: str,
         certainty: Certainty,
-        imported: bool,
+        imported: int,
         kind: str,
         program: bool,
         alone: bool,
@@ -496,18 +513,18 @@ class PythonExplorer(Explorer):
             folder = self.fs.follow(module.folders[0])
             if folder is not None and not any(f"{folder}/".startswith(f"{root}/") for root in run.roots):
                 run.roots.append(folder)
-                yield from self._app_tree(run, real, folder)
+                self._trees.append((run, real, folder))
 
     def _reach(self, run: Run, path: ImagePath, reached: Reached) -> None:
         """Note that a run reaches a file, and have it looked at again where that says more than was known."""
         by_run = self._reached.setdefault(path, {})
         known = by_run.get(run)
         if known is not None:
-            if (known.imported or not reached.imported) and (known.program or not reached.program):
+            if known.imported >= reached.imported and (known.program or not reached.program):
                 return
             reached = Reached(
-                reached.module if reached.imported else known.module,
-                known.imported or reached.imported,
+                reached.module if reached.imported > known.imported else known.module,
+                max(known.imported, reached.imported),
                 known.program or reached.program,
             )
         by_run[run] = reached
@@ -540,6 +557,10 @@ class PythonExplorer(Explorer):
         for (path, _), run in late.items():
             if path in kept:
                 yield from self._look(run, path)
+        if not late:  # after all imports, whose chains say more
+            trees, self._trees = self._trees, []
+            for run, source, root in trees:
+                yield from self._app_tree(run, source, root)
 
     def _look(self, run: Run, path: ImagePath) -> Iterator[Edge | Command]:
         reached = self._reached[path][run]
@@ -556,7 +577,8 @@ class PythonExplorer(Explorer):
             yield from self._zip(run, path, reached)
             return
         facts = self._read(path, exact=area == "app")
-        yield from self._bytecode(run, path)
+        for source in dict.fromkeys((path, reached.module.file or path)):
+            yield from self._bytecode(run, source)
         yield from self._follow(run, path, reached, facts, area, None)
 
     def _read(self, path: ImagePath, *, exact: bool) -> Facts:
@@ -617,7 +639,7 @@ class PythonExplorer(Explorer):
             evidence = f"{module.name} imports it by a computed name"
             if name.endswith((".", "_")):
                 for found in run.finder.below(name):
-                    yield from self._module(run, path, found, evidence, "certain", True)
+                    yield from self._module(run, path, found, evidence, "certain", LOOSELY)
             else:
                 yield from self._named(run, path, name, evidence, "certain")
         for data, why in DATA.get(module.name, ()):
@@ -654,7 +676,9 @@ class PythonExplorer(Explorer):
             evidence = f"{where}line {prefix.line}: imports {base}…"
             for module in run.finder.below(base):
                 if self._is_wanted(run, path, reached, module, area, False):
-                    yield from self._module(run, path, module, evidence, "likely", reached.imported)
+                    # That a distribution may load any of its modules makes none of them more than shipped.
+                    imported = SHIPPED if area == "site" else reached.imported
+                    yield from self._module(run, path, module, evidence, "likely", imported)
         for group, line in facts.groups:
             yield from self._group(run, path, group, f"{where}line {line}: entry points {group}")
         if area != "stdlib":
@@ -682,7 +706,10 @@ class PythonExplorer(Explorer):
         certainty: Certainty = "certain" if one.firm else "likely"
         for target in found:
             if self._is_wanted(run, path, reached, target, area, one.firm, one):
-                yield from self._module(run, path, target, evidence, certainty, reached.imported)
+                imported = reached.imported
+                if not one.firm and area != "app":
+                    imported = min(imported, LOOSELY)
+                yield from self._module(run, path, target, evidence, certainty, imported)
 
     def _is_wanted(
         self,
@@ -702,7 +729,7 @@ class PythonExplorer(Explorer):
                 return True
         elif of == "site" and area != "app":
             found = self._distribution_of(target)
-            if found is None or found is self._distribution_of(reached.module) or f"{id(found)}" in run.told:
+            if found is None or f"{id(found)}" in run.told:
                 return True
             if one is not None:
                 exact = self._firmly(path, one)
@@ -711,17 +738,30 @@ class PythonExplorer(Explorer):
                 firm = exact
             if not found.is_tool:
                 return True
-            return bool(firm and reached.imported)
+            if reached.imported and self._declares(reached.module, found):
+                return True
+            return bool(firm) and reached.imported == FIRMLY
         elif of == "site":
             found = self._distribution_of(target)
-            return found is None or not found.is_tool or reached.imported
+            return found is None or not found.is_tool or reached.imported > SHIPPED
         else:
             return True
         if area == "app":
-            return reached.imported
+            return reached.imported > SHIPPED
         if not (firm and reached.imported):
             return False
         return one is None or bool(self._firmly(path, one))
+
+    def _declares(self, module: Module, tool: Distribution) -> bool:
+        """Whether the distribution of a module names another among its requirements, extras aside."""
+        found = self._distribution_of(module)
+        if found is None:
+            return False
+        wanted = normalized(tool.package.name)
+        return any(
+            name == wanted and extra is None
+            for name, _, extra in self.distributions.requirements(found, (3, 0))
+        )
 
     def _firmly(self, path: ImagePath, one: Import) -> bool | None:
         """Whether the syntax tree has an import firmly; None where it does not have it at all."""
@@ -819,7 +859,7 @@ class PythonExplorer(Explorer):
                     continue
                 yield Edge(source, path, "app-file", evidence, "assumed")
                 if name.endswith(".py") and self.fs.type_of(path) == EntryType.FILE:
-                    self._reach(run, path, Reached(self._module_at(run, root, path), False))
+                    self._reach(run, path, Reached(self._module_at(run, root, path), SHIPPED))
 
     def _module_at(self, run: Run, root: ImagePath, path: ImagePath) -> Module:
         """The module of a source by its place below the longest entry of the path, or below ``root``."""
@@ -854,7 +894,7 @@ class PythonExplorer(Explorer):
                 yield edge
                 if edge.target.endswith(".py"):
                     self._reach(
-                        run, edge.target, Reached(_module_of(posixpath.dirname(folder), edge.target), False)
+                        run, edge.target, Reached(_module_of(posixpath.dirname(folder), edge.target), SHIPPED)
                     )
 
     def _whole(
@@ -866,7 +906,7 @@ class PythonExplorer(Explorer):
             return
         run.told.add(key)
         yield Edge(source, found.location, kind, evidence, certainty)
-        self._reach(run, found.location, Reached(Module(found.package.name, None, (), found.site), True))
+        self._reach(run, found.location, Reached(Module(found.package.name, None, (), found.site), FIRMLY))
 
     def _distribution(self, run: Run, found: Distribution) -> Iterator[Edge]:
         """All files of a distribution, what it requires, and what plugs into it."""
@@ -880,7 +920,7 @@ class PythonExplorer(Explorer):
         for path in files:
             yield Edge(location, path, "package-file", evidence, "certain")
             if path.endswith(".py"):
-                self._reach(run, path, Reached(_module_of(found.site, path), False))
+                self._reach(run, path, Reached(_module_of(found.site, path), SHIPPED))
         sites = [real for entry in run.finder.entries if (real := self.fs.follow(entry)) is not None]
         by_name = self.distributions.by_name
         for name, requirement, extra in self.distributions.requirements(found, run.interpreter.version):
@@ -907,7 +947,7 @@ class PythonExplorer(Explorer):
     def _point(self, run: Run, source: ImagePath, point: str, evidence: str) -> Iterator[Edge]:
         module = run.finder.find(point_module(point))
         if module is not None:
-            yield from self._module(run, source, module, evidence, "likely", True)
+            yield from self._module(run, source, module, evidence, "likely", LOOSELY)
 
     # -- shared libraries -------------------------------------------------------------------------------
 
