@@ -16,9 +16,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from layerlens.api import Explanation as Explanation
     from layerlens.api import Image as Image
+    from layerlens.api import Plan as Plan
     from layerlens.api import Report as Report
     from layerlens.api import inspect as inspect
     from layerlens.api import open_image as open_image
+    from layerlens.api import recommend as recommend
     from layerlens.errors import AmbiguousImageError as AmbiguousImageError
     from layerlens.errors import DigestMismatchError as DigestMismatchError
     from layerlens.errors import EngineError as EngineError
@@ -38,9 +40,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "Explanation": "api",
     "Image": "api",
+    "Plan": "api",
     "Report": "api",
     "inspect": "api",
     "open_image": "api",
+    "recommend": "api",
     "AmbiguousImageError": "errors",
     "DigestMismatchError": "errors",
     "EngineError": "errors",

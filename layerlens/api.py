@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from layerlens import plan as planning
 from layerlens import report as report_module
 from layerlens.attribution import Attribution, find_duplicates
 from layerlens.beside import Beside
 from layerlens.categories import CATEGORIES
 from layerlens.ecosystems import ecosystems
-from layerlens.errors import PathNotFoundError, UsageError
+from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.history import instructions, parse_config
 from layerlens.layers import Layer, close_layers, open_layers
@@ -32,18 +33,31 @@ from layerlens.model import (
     Platform,
     Verdict,
 )
-from layerlens.report import CategoryReport, ImageSummary, LayerReport, PackageReport, Totals
+from layerlens.report import (
+    CategoryReport,
+    ImageSummary,
+    LayerReport,
+    PackageReport,
+    Recommendation,
+    Totals,
+)
 from layerlens.sources import Progress, Source, open_source
 
 if TYPE_CHECKING:
+    from networkx import DiGraph
     from pandas import DataFrame
+
+    from layerlens.dockerfile import Dockerfile, Stage
+    from layerlens.graph import Needs
+    from layerlens.runtime import Base, Choice
+    from layerlens.stages import Written
 
 _MISSING_FROM_LAYER = "List the layer with `layerlens ls IMAGE --layer N`."
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What is known of one path. ``verdict``, ``chain`` and ``would_need`` are None: no plan was made."""
+    """What is known of one path. ``verdict``, ``chain`` and ``would_need`` are None where no plan could be made."""
 
     path: ImagePath
     type: EntryType
@@ -107,6 +121,37 @@ class Report(report_module.Report):
         return report_html(self)
 
 
+@dataclass(slots=True)
+class Plan(planning.Plan):
+    """A plan that knows the image and the Dockerfile that it is for, and shows itself in Jupyter."""
+
+    reference: str = ""
+    """The image, as a FROM line would name it."""
+    source: Dockerfile | None = field(default=None, repr=False)
+    target: Stage | None = field(default=None, repr=False)
+
+    def written(self, name: str = "Dockerfile") -> Written:
+        """The Dockerfile, named ``name``, with what belongs beside it and what each of its copies brings."""
+        from layerlens import stages
+
+        return stages.written(self, self.reference, source=self.source, target=self.target, name=name)
+
+    def dockerfile(self, name: str = "Dockerfile") -> str:
+        """The multi-stage Dockerfile that ships what the plan keeps."""
+        return self.written(name).text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as `recommend --format json` prints it."""
+        found = planning.Plan.to_dict(self)
+        made = self.written()
+        return {**found, "dockerfile": made.text, "files": dict(made.files)}
+
+    def _repr_html_(self) -> str:
+        from layerlens.render.notebook import plan_html
+
+        return plan_html(self.to_dict())
+
+
 class Image:
     """An opened image. A context manager; closing it drops files, connections and spools.
 
@@ -121,6 +166,8 @@ class Image:
         self._verify_digests = verify_digests
         self._progress = progress
         self._layers: list[Layer] | None = None
+        self._bases: dict[str, Base | None] = {}
+        self._base_images: list[Image] = []
 
     @property
     def reference(self) -> str:
@@ -209,8 +256,12 @@ class Image:
             healthcheck=config.healthcheck,
         )
 
-    def inspect(self) -> Report:
-        """Where every byte is: see :class:`layerlens.report.Report`."""
+    def inspect(self, *, recommend: bool = True) -> Report:
+        """Where every byte is: see :class:`layerlens.report.Report`.
+
+        With ``recommend``, also which of them are needed and what to ship; where that cannot be said (an image
+        without a command, say), a diagnostic says why.
+        """
         fs = self.fs
         # Comparing contents needs nothing of what the packages say, so that another core can do it meanwhile.
         duplicates = Beside(lambda: find_duplicates(fs))
@@ -221,6 +272,8 @@ class Image:
         finally:
             duplicates.close()
         shadowed = attribution.shadowed_by_layer()
+        plan, trouble = self._default_plan if recommend else (None, [])
+        needed = None if plan is None else _needed_bytes(plan.needs)
         layers = []
         for number, (source, layer) in enumerate(zip(self.source.layers, self.layers, strict=True)):
             instruction = made[number]
@@ -248,7 +301,12 @@ class Image:
             live_files=attribution.live_files,
         )
         categories = [
-            CategoryReport(name, size, attribution.category_files[CATEGORIES.index(name)])
+            CategoryReport(
+                name,
+                size,
+                attribution.category_files[CATEGORIES.index(name)],
+                None if needed is None else needed[CATEGORIES.index(name)],
+            )
             for name, size in _largest_first(attribution.category_bytes, attribution.category_files)
         ]
         diagnostics = [
@@ -256,22 +314,167 @@ class Image:
             *self._history[1],
             *self.fs.diagnostics,
             *self._packages[1],
+            *trouble,
         ]
         return Report(
             image=self.summary,
             totals=totals,
             layers=layers,
             categories=categories,
-            packages=self._package_reports(),
+            packages=self._package_reports(None if plan is None else plan.needs),
             paths=attribution.paths(),
             waste=waste,
             diagnostics=diagnostics,
             instructions=self.instructions,
+            recommendation=None if plan is None else _recommendation(plan),
             attribution=attribution,
         )
 
-    def _package_reports(self) -> list[PackageReport]:
+    @cached_property
+    def _default_plan(self) -> tuple[Plan | None, list[Diagnostic]]:
+        """The plan for the default runtime; None where there can be none, and what there is to say of it."""
+        try:
+            plan = self.recommend()
+        except LayerLensError as error:
+            hint = f" {error.hint}" if error.hint else ""
+            return None, [Diagnostic("info", "no-recommendation", f"{error.message}.{hint}")]
+        return plan, list(plan.diagnostics)
+
+    def needs(
+        self,
+        *,
+        keep: Sequence[ImagePath] = (),
+        roots: Sequence[ImagePath] = (),
+        drop: Sequence[ImagePath] = (),
+    ) -> DiGraph:
+        """What the program needs, as a graph of paths: see :meth:`layerlens.graph.Needs.digraph`.
+
+        Raises:
+            UsageError: nothing says what the image runs.
+        """
+        if not (keep or roots or drop):
+            plan = self._default_plan[0]
+            if plan is not None:
+                return plan.needs.digraph(plan.verdicts)
+        return self._search(keep, roots, drop).digraph()
+
+    def _search(
+        self, keep: Sequence[ImagePath], roots: Sequence[ImagePath], drop: Sequence[ImagePath]
+    ) -> Needs:
+        from layerlens.graph import Needs
+
+        return Needs(self.attribution, self.config, keep=keep, roots=roots, drop=drop)
+
+    def recommend(
+        self,
+        runtime: str | None = None,
+        *,
+        keep: Sequence[ImagePath] = (),
+        roots: Sequence[ImagePath] = (),
+        drop: Sequence[ImagePath] = (),
+        dockerfile: Dockerfile | None = None,
+        force: bool = False,
+    ) -> Plan:
+        """What to ship, and on what.
+
+        ``runtime`` is ``base`` (a conventional slim image of the family), ``scratch``, or an image; None chooses:
+        scratch for a static program, else base. ``dockerfile`` is the one that built the image; ``force`` goes on
+        where it built another. ``keep``, ``roots`` and ``drop`` are as for :class:`layerlens.graph.Needs`.
+
+        Raises:
+            UsageError: nothing says what the image runs, the Dockerfile built another image, the runtime image has
+                another libc, or it can neither be opened nor found in the catalogue.
+        """
+        target = None if dockerfile is None else self._target_of(dockerfile, force)
+        needs = self._search(keep, roots, drop)
+        base, choice, warnings = self._base(runtime, needs)
+        made = planning.make_plan(
+            needs,
+            base=base,
+            choice=choice,
+            layer_bytes=sum(sum(layer.index.sizes) for layer in self.layers),
+            instructions=self.instructions,
+            musl=[found for name in choice.musl if (found := self._open_base(name)) is not None],
+            warnings=warnings,
+        )
+        planning.refuse_other_libc(made)
+        values = {name: getattr(made, name) for name in made.__dataclass_fields__}
+        return Plan(**values, reference=self.reference, source=dockerfile, target=target)
+
+    def _target_of(self, dockerfile: Dockerfile, force: bool) -> Stage:
+        """The stage of the user's file that built this image."""
+        from layerlens.dockerfile import differences, find_target
+
+        target = find_target(dockerfile, self.instructions, self.config)
+        found = differences(dockerfile, target, self.instructions, self.config)
+        if found and not force:
+            some = "; ".join(str(difference) for difference in found[:3])
+            more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+            raise UsageError(
+                f"this Dockerfile built another image: {some}{more}",
+                "Name the Dockerfile of this image, build it again, or go on with --force.",
+            )
+        return target
+
+    def _base(self, runtime: str | None, needs: Needs) -> tuple[Base | None, Choice, list[str]]:
+        """The base to stand on, where it comes from, and what to warn of."""
+        from layerlens import runtime as bases
+
         attribution = self.attribution
+        owned = {p for p in needs.kept if (owner := attribution.owner_of(p)) is not None and owner.is_os}
+        choice = bases.choose(self.fs, self.config, needs.kept, owned)
+        if runtime == bases.SCRATCH:
+            return None, choice, []
+        if runtime not in (None, "base"):
+            assert runtime is not None
+            base = self._open_base(runtime)
+            if base is None:
+                raise UsageError(
+                    f"the runtime image {runtime} cannot be opened and is not in the catalogue",
+                    "Pull it, name an archive of it, or choose --runtime base or scratch.",
+                )
+            return base, choice, []
+        if runtime is None and planning.is_static(needs):
+            return None, choice, []
+        for name in choice.images:
+            base = self._open_base(name)
+            if base is not None:
+                return base, choice, []
+        if runtime == "base":
+            tried = ", ".join(choice.images) or "no image is known for it"
+            raise UsageError(
+                f"no runtime image could be opened ({choice.reason}; tried: {tried})",
+                "Pull one of them, name one with --runtime IMAGE, or choose --runtime scratch.",
+            )
+        tried = ", ".join(choice.images)
+        return (
+            None,
+            choice,
+            [f"no slim base could be opened ({tried or choice.reason}): planned for scratch instead"],
+        )
+
+    def _open_base(self, reference: str) -> Base | None:
+        """A runtime image, opened and analysed, else from the catalogue; None where it is neither there nor known."""
+        from layerlens import runtime as bases
+
+        if reference not in self._bases:
+            try:
+                image = open_image(reference, platform=self.platform)
+                self._base_images.append(image)
+                self._bases[reference] = bases.Base(
+                    reference=reference,
+                    size_bytes=sum(sum(layer.index.sizes) for layer in image.layers),
+                    fs=image.fs,
+                    config=image.config,
+                    packages=tuple(image.attribution.packages),
+                )
+            except LayerLensError:
+                self._bases[reference] = bases.catalogued(reference)
+        return self._bases[reference]
+
+    def _package_reports(self, needs: Needs | None) -> list[PackageReport]:
+        attribution = self.attribution
+        needed = None if needs is None else _needed_packages(needs)
         reports = []
         locations = Counter(package.location for package in attribution.packages)
         for number, package in enumerate(attribution.packages):
@@ -286,7 +489,7 @@ class Image:
                     version=package.version,
                     size_bytes=attribution.package_bytes[number],
                     files=attribution.package_files[number],
-                    needed=None,
+                    needed=None if needed is None else number in needed,
                     layer=None if location is None else self.fs.layer_of(location),
                     location=package.location,
                 )
@@ -332,7 +535,9 @@ class Image:
         return (fs.stored_entry(base + row) for row in rows)
 
     def why(self, path: ImagePath) -> Explanation:
-        """Layer, instruction, owner and category of a live path; the path itself, its last link not followed.
+        """Layer, instruction, owner, category and verdict of a live path; its last link is not followed.
+
+        With what needs it, or would need it, by the plan for the default runtime.
 
         Raises:
             PathNotFoundError: no such live path.
@@ -358,12 +563,28 @@ class Image:
             instruction=None if instruction is None else instruction.text,
             package=None if owner is None else f"{owner.ecosystem}:{owner.name} {owner.version}",
             category=self.attribution.category_of(real),
+            **self._verdict_on(real),
         )
+
+    def _verdict_on(self, path: ImagePath) -> dict[str, Any]:
+        plan = self._default_plan[0]
+        if plan is None:
+            return {}
+        verdict = plan.verdict(path)
+        if verdict == "drop" and self.fs.is_dir(path):  # a directory is shipped where anything in it is
+            inside = next((p for p in self.fs.walk(path) if plan.verdict(p) != "drop"), None)
+            if inside is not None:
+                return {"verdict": plan.verdict(inside), "chain": plan.chain(inside), "would_need": []}
+        if verdict == "drop":
+            return {"verdict": verdict, "chain": [], "would_need": plan.needs.named_by(path)}
+        return {"verdict": verdict, "chain": plan.chain(path), "would_need": []}
 
     def close(self) -> None:
         """Close the source and drop every spool; calling it twice is fine."""
         if self._layers is not None:
             close_layers(self._layers)
+        for base in self._base_images:
+            base.close()
         self.source.close()
 
     def __enter__(self) -> Image:
@@ -379,6 +600,35 @@ class Image:
         from layerlens.render.notebook import image_html
 
         return image_html(self.summary, self.instructions, [sum(layer.index.sizes) for layer in self.layers])
+
+
+def _needed_bytes(needs: Needs) -> list[int]:
+    """Bytes of the needed files by index into CATEGORIES."""
+    fs, attribution = needs.fs, needs.attribution
+    sums = [0] * len(CATEGORIES)
+    for gid in {gid for path in needs.kept if (gid := fs.payload_gid(path)) is not None}:
+        if attribution.types[gid] == EntryType.FILE:
+            sums[attribution.categories[gid]] += attribution.sizes[gid]
+    return sums
+
+
+def _needed_packages(needs: Needs) -> set[int]:
+    """Indexes of the packages of which some file is needed."""
+    fs, attribution = needs.fs, needs.attribution
+    gids = {gid for path in needs.kept if (gid := fs.payload_gid(path)) is not None}
+    return {owner for gid in gids if (owner := attribution.owners[gid]) >= 0}
+
+
+def _recommendation(plan: planning.Plan) -> Recommendation:
+    return Recommendation(
+        runtime=plan.runtime,
+        runtime_image=plan.runtime_image,
+        estimated_bytes=plan.estimated_bytes,
+        saved_bytes=plan.saved_bytes,
+        saved_ratio=plan.saved_ratio,
+        copies=plan.copies_dict(),
+        os_packages=plan.os_packages,
+    )
 
 
 def _largest_first(sums: Sequence[int], files: Sequence[int] | None = None) -> Iterator[tuple[str, int]]:
@@ -414,3 +664,23 @@ def inspect(image: Image | str) -> Report:
         return image.inspect()
     with open_image(image) as opened:
         return opened.inspect()
+
+
+def recommend(
+    image: Image | str,
+    runtime: str | None = None,
+    *,
+    keep: Sequence[ImagePath] = (),
+    roots: Sequence[ImagePath] = (),
+    drop: Sequence[ImagePath] = (),
+    dockerfile: str | None = None,
+    force: bool = False,
+) -> Plan:
+    """What to ship of an image, opened or named; see :meth:`Image.recommend`. ``dockerfile`` is the file's text."""
+    from layerlens.dockerfile import parse
+
+    parsed = None if dockerfile is None else parse(dockerfile)
+    if isinstance(image, Image):
+        return image.recommend(runtime, keep=keep, roots=roots, drop=drop, dockerfile=parsed, force=force)
+    with open_image(image) as opened:
+        return opened.recommend(runtime, keep=keep, roots=roots, drop=drop, dockerfile=parsed, force=force)

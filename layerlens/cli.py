@@ -25,6 +25,7 @@ from layerlens.render import escape
 
 if TYPE_CHECKING:
     from layerlens.api import Image
+    from layerlens.dockerfile import Dockerfile
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 LINES_AT_ONCE = 2048
@@ -62,6 +63,14 @@ class RowFormat(StrEnum):
     """Forms of the smaller answers."""
 
     table = "table"
+    json = "json"
+
+
+class PlanFormat(StrEnum):
+    """Forms of a plan."""
+
+    table = "table"
+    dockerfile = "dockerfile"
     json = "json"
 
 
@@ -136,7 +145,7 @@ def inspect(
     """
     refuse_directory(output)
     with opened(source, platform, verify_digests=verify_digests) as image:
-        report = image.inspect()
+        report = image.inspect(recommend=not no_recommend)
         if format is ReportFormat.json:
             from layerlens.render import json
 
@@ -196,9 +205,10 @@ def why(
     format: RowFormatOption = RowFormat.table,
     debug: DebugOption = False,
 ) -> None:
-    """Say what brought a path into the image.
+    """Say what brought a path into the image, and what needs it.
 
-    Its layer, the instruction that made the layer, the package that owns it and what it is for.
+    Its layer, the instruction that made the layer, the package that owns it, what it is for, and the chain of needs
+    from the entrypoint to it, or what would need it.
     """
     with opened(source, platform) as image:
         explanation = image.why(image_path(path))
@@ -211,6 +221,115 @@ def why(
 
             text = terminal.why(explanation, terminal_width(), wants_colour())
     write(text, as_utf8=format is RowFormat.json)
+
+
+@app.command()
+def recommend(
+    source: Source,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            metavar="base|scratch|IMAGE",
+            show_default=False,
+            help="What to stand on; scratch for a static program and a slim base for others by default.",
+        ),
+    ] = None,
+    dockerfile: Annotated[
+        Path | None,
+        typer.Option(
+            "--dockerfile", metavar="FILE", show_default=False, help="The Dockerfile that built the image."
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="PATH", show_default=False, help="Keep this subtree as well."),
+    ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root", metavar="PATH", show_default=False, help="Keep what this program needs as well."
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop", metavar="PATH", show_default=False, help="Leave this subtree, whatever needs it."
+        ),
+    ] = None,
+    platform: PlatformOption = None,
+    format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            show_default=False,
+            help="Write the Dockerfile (or JSON) to FILE.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--write", help="Replace the --dockerfile, keeping it as FILE.bak.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where the Dockerfile built another image.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find what the program needs, and write the multi-stage Dockerfile that ships only that."""
+    if replace and dockerfile is None:
+        raise UsageError(
+            "--write replaces a Dockerfile, and none is named", "Name it with --dockerfile FILE."
+        )
+    refuse_directory(output)
+    parsed = None if dockerfile is None else read_dockerfile(dockerfile)
+    with opened(source, platform) as image:
+        plan = image.recommend(
+            runtime,
+            keep=[image_path(path) for path in keep or ()],
+            roots=[image_path(path) for path in root or ()],
+            drop=[image_path(path) for path in drop or ()],
+            dockerfile=parsed,
+            force=force,
+        )
+        target = output if output is not None and str(output) != "-" else dockerfile if replace else None
+        made = plan.written(target.name if target is not None else "Dockerfile")
+        document = {**plan.to_dict(), "dockerfile": made.text, "files": dict(made.files)}
+    if format is PlanFormat.json:
+        from layerlens.render import json
+
+        deliver(json.plan(document), output, as_utf8=True)
+        return
+    if replace and dockerfile is not None and parsed is not None:
+        deliver(parsed.text, dockerfile.with_name(f"{dockerfile.name}.bak"), as_utf8=True)
+    if target is not None:
+        for name, text in made.files:
+            deliver(text, target.with_name(name), as_utf8=True)
+        deliver(made.text, target, as_utf8=True)
+    elif format is PlanFormat.dockerfile:
+        deliver(made.text, None, as_utf8=True)
+    if format is PlanFormat.table:
+        from layerlens.render import terminal
+
+        notes = {
+            line: terminal.copy_note(copy.size_bytes, copy.files, copy.reason, copy.unneeded_bytes)
+            for line, copy in made.copies
+        }
+        write(terminal.plan(document, notes, terminal_width(), wants_colour()))
+
+
+def read_dockerfile(file: Path) -> Dockerfile:
+    """The user's Dockerfile, parsed; UsageError where it cannot be read, DockerfileError with line and column."""
+    from layerlens.dockerfile import decode, parse
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {file}: {error.strerror or error}", "Name the Dockerfile that built the image."
+        ) from error
+    return parse(decode(data), name=file.name)
 
 
 @plugin_app.command("install")

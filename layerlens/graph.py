@@ -9,6 +9,7 @@ and a ``#!`` line (path_resolution(7), execve(2)), and what the config starts.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from layerlens.attribution import Attribution
 from layerlens.ecosystems import Explores, ImageView, ecosystems
 from layerlens.errors import PathNotFoundError, UsageError
 from layerlens.filesystem import MAX_LINKS, Filesystem
-from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Severity
+from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package, Severity
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -28,6 +29,8 @@ _SYMLINK = int(EntryType.SYMLINK)
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for without a PATH in the config (moby, ``oci/defaults``)."""
+MAX_NEIGHBOURS = 400
+"""Files near a dropped one that are asked whether they name it."""
 MAX_COMMANDS = 20_000
 """Command lines that are looked at; an image that asks for more is lying."""
 
@@ -349,12 +352,47 @@ class Needs:
             path = edge.source
         return found[::-1]
 
+    def named_by(self, path: ImagePath) -> list[Edge]:
+        """What would need a path that is not kept, and is not kept itself.
+
+        That is files near it, and packages that require its own.
+
+        Asked are the files of its package, else of its directory, at most ``MAX_NEIGHBOURS``.
+        """
+        fs, owner = self.fs, self.attribution.owner_of(path)
+        found = list(self._packages_that_require(owner, path)) if owner is not None else []
+        near = owner.paths if owner is not None and owner.paths else ()
+        folder = path.rpartition("/")[0]
+        candidates = [one for one in near if fs.type_of(one) == _FILE] or [
+            one for name in fs.listdir(folder or "/") if fs.type_of(one := f"{folder}/{name}") == _FILE
+        ]
+        for candidate in candidates[:MAX_NEIGHBOURS]:
+            if candidate == path or candidate in self.kept:
+                continue
+            for explorer in self._explorers:
+                for item in explorer.edges(candidate):
+                    if isinstance(item, Edge) and fs.follow(item.target) == path:
+                        found.append(item)
+        unique = {(edge.source, edge.kind): edge for edge in found}
+        return [unique[key] for key in sorted(unique)]
+
+    def _packages_that_require(self, owner: Package, path: ImagePath) -> Iterator[Edge]:
+        names = {owner.name, *(word.split(" ")[0] for word in owner.provides)}
+        for package in self.attribution.packages:
+            if package is owner or package.ecosystem != owner.ecosystem or package.location in self.kept:
+                continue
+            for relation in package.requires:
+                if any(_required_name(word) in names for word in relation.split("|")):
+                    evidence = f"{package.name} requires {relation.strip()}"
+                    yield Edge(package.location, path, "depends", evidence, "assumed")
+                    break
+
     def digraph(self, verdicts: Mapping[ImagePath, str] | None = None) -> DiGraph:
         """The kept paths and the edges between them.
 
-        Nodes carry ``size_bytes``, ``category``, ``package``, ``verdict`` (``copy`` without ``verdicts``) and ``root``
-        (the evidence for a path that the config or an option names, else None); edges carry ``kind``, ``evidence`` and
-        ``certainty``.
+        Nodes carry ``size_bytes``, ``category``, ``package``, ``verdict`` (``copy`` without ``verdicts``) and
+        ``root`` (the evidence for a path that the config or an option names, else None); edges carry ``kind``,
+        ``evidence`` and ``certainty``.
         """
         import networkx
 
@@ -380,6 +418,11 @@ class Needs:
                     edge.source, edge.target, kind=edge.kind, evidence=edge.evidence, certainty=edge.certainty
                 )
         return graph
+
+
+def _required_name(relation: str) -> str:
+    """The name in a requirement: ``libc6 (>= 2.36)``, ``requests>=2``, ``so:libz.so.1`` → the word in front."""
+    return re.split(r"[\s(<>=!~\[;@]", relation.strip(), maxsplit=1)[0]
 
 
 def shebang(head: bytes) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from layerlens.categories import CATEGORIES
-from layerlens.ecosystems import Binding, BindsLibc, Improves, Reduces, ecosystems
+from layerlens.ecosystems import Binding, BindsLibc, Improves, Installs, Reduces, Unpacks, ecosystems
 from layerlens.errors import UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.graph import Needs
@@ -49,12 +49,17 @@ COPIED_PACKAGE_BYTES = 8_000_000
 """… if it brings more than this."""
 
 SHARED = frozenset(
-    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var "
-    "/usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/sbin /usr/share /usr/src /usr/local /usr/local/bin /usr/local/etc "
-    "/usr/local/lib /usr/local/sbin /usr/local/share /var/cache /var/lib /var/log /var/opt /var/run /var/tmp /var/www "
-    "/etc/opt /etc/alternatives".split()
+    """
+    / /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var
+    /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/sbin /usr/share /usr/src /usr/local /usr/local/bin /usr/local/etc
+    /usr/local/lib /usr/local/sbin /usr/local/share /var/cache /var/lib /var/log /var/opt /var/run /var/tmp /var/www
+    /etc/opt /etc/alternatives
+    """.split()  # noqa: SIM905 - forty names read better as words
 )
 """Directories that many things share (FHS 3.0): never copied whole."""
+
+OWN_OF_EACH = frozenset({"/etc/ld.so.cache", "/etc/passwd", "/etc/group"})
+"""Files that every image has of its own and that serve there; accounts that are lacking are added."""
 
 GROUPS = ("OS and runtime", "dependencies", "application")
 """What is copied, least to most volatile, so that a change of the application rebuilds only the last."""
@@ -263,6 +268,16 @@ class Plan:
     def copies_dict(self) -> list[dict[str, Any]]:
         """The copies as the report has them: a row for each source."""
         fs = self.fs
+        if self.base is None:
+            return [
+                {
+                    "source": "/",
+                    "target": "/",
+                    "size_bytes": copy.size_bytes,
+                    "reason": display(f"{GROUPS[copy.group]}, {copy.files} files: {copy.reason}"),
+                }
+                for copy in self.copies
+            ]
         return [
             {
                 "source": display(source),
@@ -322,6 +337,7 @@ class _Planner:
         self.reasons: dict[ImagePath, Edge] = {}
         self.installed: list[Package] = []
         self.os_names: tuple[str, ...] = ()
+        self._found_installers: list[Installs] | None = None
         self.install_line: str | None = None
         self.improvements = self._improvements()
         self.removals: list[LeftBehind] = []
@@ -409,24 +425,33 @@ class _Planner:
             return True
         if in_tree(path, self.choice.tree):
             return True
+        if path in OWN_OF_EACH:
+            return True
         if kind == _SYMLINK:
             return fs.entry(path).link_target == other.entry(path).link_target
         if kind != _FILE:
             return True
         if fs.size(path) != other.size(path):
-            return path in ("/etc/ld.so.cache", "/etc/passwd", "/etc/group")  # each image's own serves it
+            return False
         gid, theirs = fs.payload_gid(path), other.payload_gid(path)
         return gid is not None and theirs is not None and fs.digest(gid) == other.digest(theirs)
 
     def _generated(self, path: ImagePath, base: Base) -> str | None:
         """The OS package whose maintainer scripts make this path, where it is installed or in the base."""
-        for ecosystem in {package.ecosystem for package in self.attribution.packages if package.is_os}:
-            found = installer(self.fs, base, ecosystem)
-            if found is not None:
+        for found in self._installers(base):
+            if isinstance(found, Unpacks):
                 name = found.generated_by(self.fs, path)
                 if name is not None:
                     return name
         return None
+
+    def _installers(self, base: Base) -> list[Installs]:
+        """What can install the image's OS packages in the base; asked once."""
+        if self._found_installers is None:
+            names = sorted({package.ecosystem for package in self.attribution.packages if package.is_os})
+            every = [installer(self.fs, base, name) for name in names]
+            self._found_installers = [found for found in every if found is not None]
+        return self._found_installers
 
     def _ship_packages(self) -> None:
         """Settle which OS packages are installed; what is cheaper to copy is copied."""
@@ -621,7 +646,7 @@ class _Planner:
         package_bytes = sum(self._package_bytes(package) for package in self.installed)
         if self.installed and self.base is not None and self.base.fs is not None:
             found = installer(self.fs, self.base, self.installed[0].ecosystem)
-            if found is not None:
+            if isinstance(found, Unpacks):
                 package_bytes += found.overhead_bytes(self.base.fs, self.installed)
         return Totals(
             copy_bytes=sums["copy"],
@@ -637,7 +662,9 @@ class _Planner:
         found = installer(fs, base, package.ecosystem)
         total = 0
         for path in package.paths:
-            if fs.type_of(path) == _FILE and (found is None or found.would_unpack(base.fs, path)):
+            if fs.type_of(path) == _FILE and (
+                not isinstance(found, Unpacks) or found.would_unpack(base.fs, path)
+            ):
                 total += fs.size(path)
         return total
 
@@ -807,8 +834,12 @@ class _Copies:
         return copies
 
     def _scratch(self) -> list[Copy]:
-        """On scratch everything goes in one tree; told by the group it belongs to."""
-        return [self._copy(("/",), "/", True, 0)] if self.wanted else []
+        """On scratch everything goes in one tree; a row for each group."""
+        rows: dict[int, list[ImagePath]] = {}
+        for path in sorted(self.wanted):
+            if self.fs.type_of(path) == _FILE:
+                rows.setdefault(group_of(self.p.attribution.category_of(path)), []).append(path)
+        return [self._copy(tuple(rows[group]), "/", False, 0, group) for group in sorted(rows)]
 
     def _whole(self, path: ImagePath) -> list[LeftBehind] | None:
         """What the builder removes so that a directory can be copied whole; None where it cannot be."""
@@ -889,7 +920,14 @@ class _Copies:
             for child in self.fs.walk_files(path)
         )
 
-    def _copy(self, sources: tuple[ImagePath, ...], target: ImagePath, whole: bool, unneeded: int) -> Copy:
+    def _copy(
+        self,
+        sources: tuple[ImagePath, ...],
+        target: ImagePath,
+        whole: bool,
+        unneeded: int,
+        group: int | None = None,
+    ) -> Copy:
         fs = self.fs
         paths = [p for p in (fs.walk(sources[0]) if whole else sources) if p in self.wanted]
         sums: Counter[int] = Counter()
@@ -910,7 +948,8 @@ class _Copies:
             owners[entry.uid, entry.gid] += 1
             if entry.size_bytes > largest:
                 largest, why = entry.size_bytes, self._why(path)
-        group = max(sums, key=lambda one: (sums[one], one)) if sums else 2
+        if group is None:
+            group = max(sums, key=lambda one: (sums[one], one)) if sums else 2
         owner = next(iter(owners)) if len(owners) == 1 else None
         return Copy(
             sources=sources,

@@ -151,6 +151,20 @@ class WasteReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What a plan comes to: the runtime image, the copies and the sizes."""
+
+    runtime: str
+    runtime_image: str
+    estimated_bytes: int
+    saved_bytes: int
+    saved_ratio: float
+    copies: Sequence[dict[str, Any]]
+    """``source``, ``target``, ``size_bytes``, ``reason``; least to most volatile."""
+    os_packages: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything `inspect` says about an image."""
 
@@ -164,7 +178,7 @@ class Report:
     diagnostics: Sequence[Diagnostic]
     instructions: Sequence[Instruction] = field(default=(), repr=False)
     """The whole history, instructions that made no layer included."""
-    recommendation: None = None
+    recommendation: Recommendation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Schema 1, in key order, ready for ``json.dumps``; the same image gives the same dictionary."""
@@ -265,7 +279,17 @@ class Report:
                     for group in waste.duplicates
                 ],
             },
-            "recommendation": self.recommendation,
+            "recommendation": None
+            if self.recommendation is None
+            else {
+                "runtime": self.recommendation.runtime,
+                "runtime_image": self.recommendation.runtime_image,
+                "estimated_bytes": self.recommendation.estimated_bytes,
+                "saved_bytes": self.recommendation.saved_bytes,
+                "saved_ratio": self.recommendation.saved_ratio,
+                "copies": list(self.recommendation.copies),
+                "os_packages": list(self.recommendation.os_packages),
+            },
             "diagnostics": [
                 {
                     "severity": diagnostic.severity,

@@ -216,6 +216,11 @@ class Installs(Protocol):
     def same_distribution(self, one: Filesystem, other: Filesystem) -> bool:
         """Whether packages of the first image's release can be installed in the second."""
 
+
+@runtime_checkable
+class Unpacks(Protocol):
+    """An ecosystem that knows what installing a package writes besides, or instead of, the files that it lists."""
+
     def generated_by(self, fs: Filesystem, path: ImagePath) -> str | None:
         """The package whose maintainer scripts make a path that no package lists; None where no rule knows."""
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import READ_LIMIT, ImageView, bounded_read
@@ -26,7 +28,7 @@ from layerlens.ecosystems._os_packages import (
     run_line,
     same_release,
 )
-from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
+from layerlens.model import Diagnostic, EntryType, ImageConfig, ImagePath, Package
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -36,6 +38,18 @@ STATUS = f"{ADMIN}/status"
 INFO = f"{ADMIN}/info"
 STATUS_D = f"{ADMIN}/status.d"
 DIVERSIONS = f"{ADMIN}/diversions"
+
+GENERATED: tuple[tuple[ImagePath, str], ...] = (
+    # What maintainer scripts write without its being in any list of files, and the package that does it.
+    ("/etc/ssl/certs/", "ca-certificates"),  # update-ca-certificates(8)
+    ("/etc/ld.so.cache", "libc-bin"),  # ldconfig(8)
+    ("/var/cache/fontconfig/", "fontconfig"),  # fc-cache(1)
+    ("/etc/mailcap", "mailcap"),  # update-mime(8)
+)
+PER_PACKAGE_BYTES = 2_000
+"""A stanza in each status file, maintainer scripts and log lines, for each package (bookworm, mean)."""
+DEBCONF_BYTES = 40_000
+"""Logs of apt and dpkg and debconf's databases after an installation of few packages (bookworm-slim)."""
 
 CATEGORY_BY_NAME: dict[str, str] = {
     # What a package is for where its name says so. In the names, "#" stands for a version (digits and dots);
@@ -253,6 +267,60 @@ class Dpkg:
             family_of=lambda package: sources.get(package.name, package.name),
         )
 
+    def generated_by(self, fs: Filesystem, path: ImagePath) -> str | None:
+        """The package whose maintainer scripts make ``path``: alternatives, and the table ``GENERATED``.
+
+        update-alternatives(1) makes ``/etc/alternatives/NAME`` and the link that leads there, and keeps a file of
+        that name in its administrative directory; the package is the one that owns what the link ends at.
+        """
+        for prefix, package in GENERATED:
+            if path.startswith(prefix):
+                return package
+        link = path if path.startswith("/etc/alternatives/") else self._link_text(fs, path)
+        if not link.startswith("/etc/alternatives/"):
+            return None
+        target = fs.follow(path)
+        if target is None:
+            return None
+        return self._owners(fs).get(target)
+
+    @staticmethod
+    def _link_text(fs: Filesystem, path: ImagePath) -> str:
+        return (fs.entry(path).link_target or "") if fs.type_of(path) == EntryType.SYMLINK else ""
+
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def _owners(fs: Filesystem) -> dict[ImagePath, str]:
+        """Which package lists a path, read off ``info/*.list``."""
+        owners: dict[ImagePath, str] = {}
+        for name in fs.listdir(INFO):
+            if name.endswith(".list"):
+                package = name[: -len(".list")].partition(":")[0]
+                for line in (bounded_read(fs, f"{INFO}/{name}", []) or "").split("\n"):
+                    if line:
+                        owners.setdefault(fs.resolve_parent(line), package)
+        return owners
+
+    def would_unpack(self, base: Filesystem, path: ImagePath) -> bool:
+        """Whether dpkg in this base writes a path: its last matching ``path-exclude`` or ``path-include`` decides.
+
+        dpkg(1), "--path-exclude=glob-pattern"; slim images leave documentation, manuals and locales out so.
+        """
+        wanted = True
+        for exclude, pattern in _path_rules(base):
+            if fnmatchcase(path, pattern):
+                wanted = not exclude
+        return wanted
+
+    def overhead_bytes(self, base: Filesystem, packages: Sequence[Package]) -> int:
+        """What apt and dpkg leave besides: the status file twice (``-old``), lists and sums, logs, debconf's files.
+
+        The two status files are written whole into the new layer, so that the base's own size counts again.
+        """
+        status = base.size(STATUS)
+        listed = sum(len(path) + 1 for package in packages for path in package.paths)
+        return 2 * status + 2 * listed + len(packages) * PER_PACKAGE_BYTES + DEBCONF_BYTES
+
     def install_lines(self, names: Sequence[str]) -> str:
         """``apt-get install`` without recommended packages, and without the lists it reads."""
         return run_line(
@@ -405,6 +473,18 @@ def _package(stanza: str, name: str, location: ImagePath, paths: tuple[ImagePath
         requires=tuple(requires),
         provides=tuple(name for part in _field(stanza, "Provides").split(",") for name in alternatives(part)),
     )
+
+
+@lru_cache(maxsize=4)
+def _path_rules(fs: Filesystem) -> tuple[tuple[bool, str], ...]:
+    """The ``path-exclude`` (True) and ``path-include`` patterns of /etc/dpkg/dpkg.cfg.d, in their order."""
+    rules: list[tuple[bool, str]] = []
+    for name in fs.listdir("/etc/dpkg/dpkg.cfg.d"):
+        for line in (bounded_read(fs, f"/etc/dpkg/dpkg.cfg.d/{name}", [], 1 << 16) or "").split("\n"):
+            word, _, pattern = line.strip().replace("=", " ", 1).partition(" ")
+            if word in ("path-exclude", "path-include") and pattern.strip():
+                rules.append((word == "path-exclude", pattern.strip()))
+    return tuple(rules)
 
 
 def _diversions(fs: Filesystem, diagnostics: list[Diagnostic]) -> dict[str, tuple[str, str]]:

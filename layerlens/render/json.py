@@ -40,6 +40,11 @@ def _object(mapping: Mapping[str, Any], indent: str) -> str:
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
+def plan(document: Mapping[str, Any]) -> str:
+    """A plan's dictionary as one JSON document, with a newline at its end."""
+    return escape.json(_object(document, "")) + "\n"
+
+
 def ls_line(entry: Entry) -> str:
     """One entry as a JSON object on one line, without the newline."""
     path, target = entry.path, entry.link_target

@@ -7,7 +7,7 @@ no theme. Both background and text are set, so that neither can vanish on the ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from layerlens.errors import LayerLensError, UsageError
@@ -164,6 +164,35 @@ def image_html(summary: ImageSummary, instructions: Sequence[Instruction], layer
         _title(summary),
         f"<p>{units.size(sum(layer_bytes))} in {units.count(len(layer_bytes), 'layer')}</p>",
         _section("History", ("#>", "size>", "", "whose", "instruction~"), rows, is_open=True),
+    ]
+    return _page(parts)
+
+
+def plan_html(document: Mapping[str, Any]) -> str:
+    """A plan (its dictionary) as HTML: sizes, copies, what stays behind, and the Dockerfile."""
+    total = document["estimated_bytes"] + document["saved_bytes"]
+    what = "Nothing to gain: " if document["nothing_to_gain"] else ""
+    parts = [
+        f"<p><b>{what}{units.size(total)} → {units.size(document['estimated_bytes'])}</b> on "
+        f"{_code(document['runtime_image'])}</p>",
+        _section(
+            "Copies",
+            ("size>", "from the image", "why~"),
+            [
+                (units.size(row["size_bytes"]), _code(row["source"]), escape.html(row["reason"]))
+                for row in document["copies"]
+            ],
+            is_open=True,
+        ),
+        _section(
+            "Left behind",
+            ("size>", "path", "why~"),
+            [
+                (units.size(row["size_bytes"]), _code(row["path"]), escape.html(row["reason"]))
+                for row in document["dropped"]
+            ],
+        ),
+        f"<pre>{escape.html(document['dockerfile'])}</pre>",
     ]
     return _page(parts)
 

@@ -7,12 +7,12 @@ rich lays out and colours; it is imported when a report is drawn, and it never s
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from layerlens.model import Edge, Entry, EntryType
+from layerlens.model import Diagnostic, Edge, Entry, EntryType
 from layerlens.render import Explained, escape, highlights, units
 from layerlens.report import LayerReport, Report
 
@@ -25,6 +25,7 @@ WIDEST = 200
 TOP_PATHS = 15
 TOP_WASTE = 10
 TOP_DUPLICATES = 5
+TOP_COPIES = 20
 TOP_DIAGNOSTICS = 3
 LONGEST_PATH = 4096
 """`ls` shows longer paths cut in the middle: no kernel opens them (PATH_MAX)."""
@@ -152,6 +153,7 @@ def report(report: Report, width: int = 80, colour: bool = False) -> str:
     _packages(page, report)
     _waste(page, report)
     _duplicates(page, report)
+    _recommendation(page, report)
     _diagnostics(page, report)
     step = highlights.next_step(report)
     if step:
@@ -408,16 +410,121 @@ def _duplicates(page: _Page, report: Report) -> None:
     _more(page, len(shown), len(groups))
 
 
-def _diagnostics(page: _Page, report: Report) -> None:
-    if not report.diagnostics:
+def _recommendation(page: _Page, report: Report) -> None:
+    found = report.recommendation
+    if found is None:
         return
-    page.heading("Diagnostics", highlights.diagnostics_count(report.diagnostics))
-    shown = highlights.worst_first(report.diagnostics)[:TOP_DIAGNOSTICS]
+    before = report.totals.layer_bytes
+    page.heading(
+        "Recommendation",
+        f"{units.size(before)} → {units.size(found.estimated_bytes)} on {escape.terminal(found.runtime_image)} "
+        f"({units.share(max(found.saved_bytes, 0), before)} less)",
+    )
+    if found.os_packages:
+        page.note(f"install {escape.terminal(' '.join(found.os_packages))}", "")
+    _copy_rows(page, found.copies)
+
+
+def _copy_rows(page: _Page, copies: Sequence[Mapping[str, Any]]) -> None:
+    if not copies:
+        return
+    shown = sorted(copies, key=lambda copy: (-copy["size_bytes"], copy["source"]))[:TOP_COPIES]
+    columns = [_Column("copy", 7, "right", "bold")]
+    path = _Column("from the image", page.rest(columns, 2) * 4 // 5)
+    columns += [path, _Column("why", page.rest([*columns, path]), cut="end")]
+    page.table(
+        columns,
+        (
+            (units.size(copy["size_bytes"]), escape.terminal(copy["source"]), escape.line(copy["reason"]))
+            for copy in shown
+        ),
+    )
+    _more(page, len(shown), len(copies))
+
+
+def plan(document: Mapping[str, Any], lines: Mapping[str, str], width: int = 80, colour: bool = False) -> str:
+    """A plan (its dictionary) for people: sizes, what is copied and why, what stays behind, and the Dockerfile.
+
+    ``lines`` has, for a COPY line of the Dockerfile, what is said below it.
+    """
+    page = _Page(width, colour)
+    total = document["estimated_bytes"] + document["saved_bytes"]
+    title = "Nothing to gain" if document["nothing_to_gain"] else "Recommendation"
+    page.heading(
+        title,
+        f"{units.size(total)} → {units.size(document['estimated_bytes'])} on "
+        f"{escape.terminal(document['runtime_image'])} ({units.share(max(document['saved_bytes'], 0), total)} less)",
+    )
+    sums = document["totals"]
+    page.note(
+        f"{units.size(sums['base_bytes'])} runtime image, {units.size(sums['package_bytes'])} OS packages, "
+        f"{units.size(sums['copy_bytes'])} copied; {units.size(sums['drop_bytes'])} stay behind",
+        "",
+    )
+    if document["os_packages"]:
+        page.note(f"install {escape.terminal(' '.join(document['os_packages']))}", "")
+    for other in document["alternatives"]:
+        page.note(
+            f"or on {escape.terminal(other['runtime_image'])}: {units.size(other['estimated_bytes'])}, "
+            f"since {escape.line(other['reason'])}",
+            "",
+        )
+    _copy_rows(page, document["copies"])
+    _left_behind(page, document["dropped"])
+    for warning in document["warnings"]:
+        page.note(f"warning: {escape.line(warning)}", "")
+    found = [Diagnostic(**diagnostic) for diagnostic in document["diagnostics"]]
+    _told_diagnostics(page, found)
+    if document["dockerignore"]:
+        page.heading(".dockerignore", "what COPY brings in and neither program nor build needs")
+        for line in document["dockerignore"][:TOP_WASTE]:
+            page.note(escape.terminal(line), "")
+        _more(page, min(TOP_WASTE, len(document["dockerignore"])), len(document["dockerignore"]))
+    page.heading("Dockerfile")
+    for line in document["dockerfile"].splitlines():
+        page.note(escape.terminal(line), "")
+        if line in lines:
+            page.note(f"    # {escape.line(lines[line])}")
+    return page.text()
+
+
+def copy_note(size_bytes: int, files: int, reason: str, unneeded_bytes: int = 0) -> str:
+    """What the table view says below a COPY line: its bytes and why."""
+    along = f", {units.size(unneeded_bytes)} of it only come along" if unneeded_bytes else ""
+    return f"{units.size(size_bytes)} in {units.count(files, 'file')}{along}: {reason}"
+
+
+def _left_behind(page: _Page, dropped: Sequence[Mapping[str, Any]]) -> None:
+    if not dropped:
+        return
+    shown = dropped[:TOP_WASTE]
+    columns = [_Column("stays", 7, "right", "bold")]
+    path = _Column("path", page.rest(columns, 2) * 4 // 5)
+    columns += [path, _Column("because", page.rest([*columns, path]), cut="end")]
+    page.heading("Left behind", _of(len(shown), len(dropped), "the largest subtrees"))
+    page.table(
+        columns,
+        (
+            (units.size(tree["size_bytes"]), escape.terminal(tree["path"]), escape.line(tree["reason"]))
+            for tree in shown
+        ),
+    )
+
+
+def _diagnostics(page: _Page, report: Report) -> None:
+    _told_diagnostics(page, report.diagnostics)
+
+
+def _told_diagnostics(page: _Page, diagnostics: Sequence[Diagnostic]) -> None:
+    if not diagnostics:
+        return
+    page.heading("Diagnostics", highlights.diagnostics_count(diagnostics))
+    shown = highlights.worst_first(diagnostics)[:TOP_DIAGNOSTICS]
     for diagnostic in shown:
         where = f" ({escape.middle(escape.terminal(diagnostic.path), 60)})" if diagnostic.path else ""
         message = escape.end(escape.line(diagnostic.message), 4 * page.width)
         page.note(f"{diagnostic.severity}: {message}{where}", "")
-    _more(page, len(shown), len(report.diagnostics))
+    _more(page, len(shown), len(diagnostics))
 
 
 def ls(entries: Iterable[Entry]) -> Iterator[str]:

@@ -70,6 +70,8 @@ def closure_of(case: Case, *, archive: Path | None = None, most: int = 25) -> Cl
             if gid is not None and fs.type_of(path) == EntryType.FILE:
                 payloads.setdefault(gid, path)
         observed_payloads = {gid for path in seen if (gid := fs.payload_gid(path)) is not None}
+        # Links count nothing: what they lead to is in the list as well.
+        observed_files = {fs.payload_gid(p): p for p in sorted(seen) if fs.type_of(p) == EntryType.FILE}
         sums: Counter[str] = Counter()
         largest: dict[str, tuple[int, str]] = {}
         for gid, path in payloads.items():
@@ -98,7 +100,7 @@ def closure_of(case: Case, *, archive: Path | None = None, most: int = 25) -> Cl
             kept_files=len(payloads),
             kept_bytes=sum(fs.size(path) for path in payloads.values()),
             observed_files=len(seen),
-            observed_bytes=sum(fs.size(path) for path in {fs.payload_gid(p): p for p in seen}.values()),
+            observed_bytes=sum(fs.size(path) for path in observed_files.values()),
             missing=[path for path in lost if path not in passing],
             passing=passing,
             unseen=unseen,

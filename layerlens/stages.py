@@ -1,0 +1,263 @@
+"""A plan as a multi-stage Dockerfile: the builder as it is, and the stage that ships what is needed.
+
+Generated lines are those that the classic builder and BuildKit read alike (Dockerfile reference). Three things that
+COPY does not do are made good with a RUN: it follows a symbolic link that it is given, it does not bring a
+directory's own mode and owner, and it makes no empty directory.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from layerlens import dockerfile as text_of
+from layerlens.dockerfile import Dockerfile, Stage
+from layerlens.model import EntryType, ImageConfig, ImagePath
+
+if TYPE_CHECKING:
+    from layerlens.plan import Copy, Made, Plan
+
+PATHS_SUFFIX = ".paths"
+"""What is put behind the Dockerfile's name for the list of paths that a staging stage reads."""
+STAGING = "/layerlens-slim"
+"""Where the staging stage gathers the kept paths, on the builder."""
+LONGEST_INLINE = 40
+"""Paths up to which a list is written into the Dockerfile itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A Dockerfile and what belongs beside it."""
+
+    text: str
+    files: tuple[tuple[str, str], ...] = ()
+    """(name, content) of files that the build context needs beside it."""
+    copies: tuple[tuple[str, Copy], ...] = ()
+    """Each COPY line of the runtime stage, and the copy that it makes."""
+
+
+def written(
+    plan: Plan,
+    reference: str,
+    *,
+    source: Dockerfile | None = None,
+    target: Stage | None = None,
+    name: str = "Dockerfile",
+) -> Written:
+    """The Dockerfile of a plan.
+
+    ``reference`` is the image, which becomes the builder where no Dockerfile is given. ``source`` is the user's own
+    file and ``target`` the stage that built the image; everything in it stays, and a stage that has no name gets one.
+    ``name`` is the file's own name, which the list of paths takes after. With nothing to gain the file comes
+    back as it was.
+    """
+    if plan.nothing_to_gain and source is not None:
+        return Written(source.text)
+    if source is not None and target is not None:
+        text, builder = text_of.as_builder(source, target)
+        taken = source
+    else:
+        text, builder, taken = (
+            f"{text_of.from_line(reference, 'builder')}\n",
+            "builder",
+            text_of.parse("FROM scratch\n"),
+        )
+    stage = _RuntimeStage(plan, builder, text_of.unused_stage_name(taken, "pruned"), name)
+    text = text_of.append_stages(taken, text, stage.text())
+    return Written(text, stage.files(), tuple(stage.copies))
+
+
+class _RuntimeStage:
+    """The stages that follow the builder."""
+
+    def __init__(self, plan: Plan, builder: str, pruned: str, name: str) -> None:
+        self.plan, self.builder, self.pruned, self.name = plan, builder, pruned, name
+        self.config: ImageConfig = plan.needs.config
+        self.copies: list[tuple[str, Copy]] = []
+
+    def text(self) -> str:
+        """Everything after the builder."""
+        lines = self._scratch() if self.plan.base is None else self._on_base()
+        return "".join(f"{line}\n" for line in lines)
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """The list of paths, where the staging stage reads one."""
+        if self.plan.base is not None or not self._gathers() or self._is_inline():
+            return ()
+        return ((f"{self.name}{PATHS_SUFFIX}", "".join(f"{path}\n" for path in self._listed())),)
+
+    # -- on a base -----------------------------------------------------------------------------------------
+
+    def _on_base(self) -> Iterator[str]:
+        plan, base = self.plan, self.plan.base
+        assert base is not None, "a plan for a base has one"
+        origin = self.builder
+        trimming = list(self._trimming())
+        if trimming:
+            yield text_of.from_line(self.builder, self.pruned)
+            yield from trimming
+            yield ""
+            origin = self.pruned
+        yield text_of.from_line(base.reference)
+        if base.config is not None and base.config.user not in (None, "", "0", "root", "0:0", "root:root"):
+            yield "USER root"
+        if plan.install_line:
+            yield plan.install_line
+        accounts = _account_line(plan.accounts)
+        if accounts:
+            yield accounts
+        for copy in plan.copies:
+            line = text_of.copy_line(copy.sources, _target(copy), origin, _owner(copy))
+            self.copies.append((line, copy))
+            yield line
+        making = _making_line(plan.made, self._needs_loader_cache())
+        if making:
+            yield making
+        yield from self._config_lines(base.config)
+
+    def _trimming(self) -> Iterator[str]:
+        """What makes the builder's directories fit to be copied whole."""
+        plan = self.plan
+        commands = [(step.workdir, step.line.removeprefix("RUN ").strip()) for step in plan.improvements]
+        gone = [tree.path for tree in plan.removals]
+        if not commands and not gone:
+            return
+        if self.config.user not in (None, "", "0", "root"):
+            yield "USER root"
+        workdir = self.config.workdir or "/"
+        for where, command in commands:
+            yield f"RUN {command}" if where == workdir else f"RUN cd {shlex.quote(where)} && {command}"
+        if gone:
+            yield "RUN rm -rf \\\n" + " \\\n".join(f"    {shlex.quote(path)}" for path in sorted(gone))
+
+    def _needs_loader_cache(self) -> bool:
+        """Whether libraries are copied to where only ld.so.cache leads (ldconfig(8))."""
+        fs, base = self.plan.fs, self.plan.base
+        if base is None or base.fs is None or not base.fs.is_file("/sbin/ldconfig"):
+            return False
+        return any(
+            edge.kind in ("needed", "symlink") and ".so" in path and path.startswith("/usr/local/")
+            for path, edge in self.plan.needs.kept.items()
+            if self.plan.verdict(path) == "copy" and fs.type_of(path) == EntryType.FILE
+        )
+
+    def _config_lines(self, base: ImageConfig | None) -> Iterator[str]:
+        config = self.config
+        if base is not None and base.entrypoint and not config.entrypoint:
+            # The base's own ENTRYPOINT would run before the image's CMD.
+            yield from text_of.carried_config_lines(
+                config, replace(base, entrypoint=None), without=("ENTRYPOINT", "CMD")
+            )
+            yield "ENTRYPOINT []"
+            yield text_of.exec_line("CMD", config.cmd or ())
+            return
+        yield from text_of.carried_config_lines(config, base)
+
+    # -- on nothing ----------------------------------------------------------------------------------------
+
+    def _scratch(self) -> Iterator[str]:
+        if self._gathers():
+            yield text_of.from_line(self.builder, "staging")
+            if self.config.user not in (None, "", "0", "root"):
+                yield "USER root"
+            yield from self._gathering()
+            yield ""
+            yield text_of.from_line("scratch")
+            line = text_of.copy_line([STAGING], "/", "staging")
+            self.copies.extend((line, copy) for copy in self.plan.copies)
+            yield line
+        else:
+            yield text_of.from_line("scratch")
+            yield from self._plain_copies()
+        yield from text_of.carried_config_lines(self.config, None)
+
+    def _gathers(self) -> bool:
+        """Whether the builder has what gathers the kept paths: a shell and tar."""
+        fs = self.plan.fs
+        return fs.is_file("/bin/sh") and self._tar() is not None
+
+    def _tar(self) -> ImagePath | None:
+        fs = self.plan.fs
+        for folder in ("/usr/bin", "/bin", "/usr/local/bin"):
+            if fs.is_file(f"{folder}/tar"):
+                return fs.follow(f"{folder}/tar")
+        return None
+
+    def _gathering(self) -> Iterator[str]:
+        tar = "tar --no-recursion"
+        out = "tar"
+        busybox = (self._tar() or "").endswith("busybox")
+        if not busybox and any(self.plan.fs.entry(path).xattrs for path in self.plan.needs.kept):
+            tar, out = f"{tar} --xattrs", f"{out} --xattrs --xattrs-include='*'"
+        pipe = f"{tar} -C / -cf - -T {STAGING}.paths | {out} -C {STAGING} -xpf -"
+        if self._is_inline():
+            quoted = " \\\n".join(f"        {shlex.quote(path)}" for path in self._listed())
+            listing = f"printf '%s\\n' \\\n{quoted} \\\n        > {STAGING}.paths"
+            yield f"RUN mkdir {STAGING} \\\n && {listing} \\\n && {pipe}"
+            return
+        yield text_of.copy_line([f"{self.name}{PATHS_SUFFIX}"], f"{STAGING}.paths")
+        yield f"RUN mkdir {STAGING} \\\n && {pipe}"
+
+    def _is_inline(self) -> bool:
+        return len(self._listed()) <= LONGEST_INLINE
+
+    def _listed(self) -> list[str]:
+        """Kept paths and the directories that they lie in, relative to the root, parents first."""
+        found: set[str] = set()
+        for path in self.plan.needs.kept:
+            while path and path != "/" and path not in found:
+                found.add(path)
+                path = path.rpartition("/")[0]
+        return [path.lstrip("/") for path in sorted(found)]
+
+    def _plain_copies(self) -> Iterator[str]:
+        """A COPY for each directory; a link becomes what it leads to, since COPY follows it."""
+        fs = self.plan.fs
+        by_folder: dict[ImagePath, list[ImagePath]] = {}
+        for path in sorted(self.plan.needs.kept):
+            if fs.is_file(path):
+                by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+        rows = {copy.group: copy for copy in self.plan.copies}
+        for folder, sources in sorted(by_folder.items()):
+            line = text_of.copy_line(sources, f"{folder}/", self.builder)
+            if rows:
+                self.copies.append((line, next(iter(rows.values()))))
+            yield line
+
+
+def _target(copy: Copy) -> str:
+    return copy.target if copy.whole else f"{copy.target.rstrip('/')}/"
+
+
+def _owner(copy: Copy) -> str | None:
+    return None if copy.owner is None else f"{copy.owner[0]}:{copy.owner[1]}"
+
+
+def _account_line(accounts: Sequence[tuple[str, str]]) -> str | None:
+    """The RUN that adds users and groups as the builder has them, with the same numbers."""
+    if not accounts:
+        return None
+    parts = [f"echo {shlex.quote(line)} >> {file}" for file, line in accounts]
+    return "RUN " + " \\\n && ".join(parts)
+
+
+def _making_line(made: Sequence[Made], loader_cache: bool) -> str | None:
+    """The RUN for links, empty directories and attributes."""
+    parts: list[str] = []
+    for one in made:
+        path = shlex.quote(one.path)
+        if one.kind == "symlink":
+            folder = shlex.quote(one.path.rpartition("/")[0] or "/")
+            parts.append(f"mkdir -p {folder} && ln -sfn {shlex.quote(one.link_target)} {path}")
+            continue
+        if one.kind == "directory":
+            parts.append(f"mkdir -p {path}")
+        if (one.uid, one.gid) != (0, 0):
+            parts.append(f"chown {one.uid}:{one.gid} {path}")
+        if one.mode != 0o755:
+            parts.append(f"chmod {one.mode:04o} {path}")
+    if loader_cache:
+        parts.append("ldconfig")
+    return "RUN " + " \\\n && ".join(parts) if parts else None
