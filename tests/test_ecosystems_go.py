@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import treekit
 from elfkit import elf
-from imagekit import DIR, File, Member, Symlink
+from imagekit import DIR, Dir, File, Member, Symlink
 
 from layerlens.attribution import Attribution
 from layerlens.ecosystems._compiled import OWN_FOLDERS, read_program
@@ -230,6 +230,15 @@ def test_files_that_a_program_names_without_an_end_between_them() -> None:
         *("/srv/pages", "/srv/pages/de/index.html", "/etc/greeter/private.key"),
         *("/opt/greeter", "/opt/greeter/words"),
     }
+
+
+def test_a_directory_in_which_a_program_makes_a_file() -> None:
+    image: dict[str, Member] = {
+        "/srv/greeter": program(constants=b"x/var/lib/greeter/greetings.db/var/lib/apt"),
+        "/var/lib/greeter/": Dir(mode=0o700, uid=999),
+        "/var/lib/other/": DIR,
+    }
+    assert kept(image, "./greeter") == {"/srv", "/srv/greeter", "/var/lib/greeter"}
 
 
 def test_arguments_and_directories_of_the_environment() -> None:

@@ -189,7 +189,7 @@ class NamedFiles:
         owner = self.image.owner_of(path)
         if owner is not None and owner.is_os:
             return False
-        return self.image.category_of(path) not in UNNEEDED_CATEGORIES | {"runtime", "os-base"}
+        return self.image.category_of(path) not in UNNEEDED_CATEGORIES | {"runtime"}
 
     def below(self, program: ImagePath, data: bytes, root: ImagePath) -> Iterator[Edge]:
         """Edges to what ``data``, a program's bytes, names below ``root``, directories with what is in them."""
@@ -236,6 +236,10 @@ class NamedFiles:
             "os-base",
         }
 
+    def _is_made(self, path: ImagePath) -> bool:
+        """Whether a file in one of the distribution's directories is none of its own: ``/etc/app/app.yaml``."""
+        return self.image.category_of(path) == "os-base" and self.image.owner_of(path) is None
+
     def _is_built(self, path: ImagePath, above: bool = True) -> bool:
         """Whether a directory, or one that it lies in, can be made again, or was compiled."""
         live = self.image.fs.live
@@ -260,28 +264,33 @@ class NamedFiles:
                 if fs.type_of(path) == EntryType.DIR:
                     if not self._skips(at, path, name):
                         stack.append(path)
-                elif image.category_of(path) in ("app", "other", None):
+                elif image.category_of(path) in ("app", "other", None) or self._is_made(path):
                     yield Edge(program, path, "app-file", evidence, "assumed")
 
     def absolute(self, program: ImagePath, data: bytes) -> Iterator[Edge]:
         """Edges to files, and to directories of applications, whose whole path is in ``data``, a program's bytes."""
         image, fs = self.image, self.image.fs
-        for path in self._paths(data):
-            if path == program:
-                continue
-            if fs.is_file(path):
-                if image.category_of(fs.follow(path) or path) not in NAMED_BY_COMPILERS:
-                    yield Edge(program, path, "literal", f"names {path}", "likely")
-                continue
+        for path, whole in self._paths(data):
             folder = fs.follow(path)
-            if folder is not None and folder not in SHARED_FOLDERS and self._is_own(folder):
+            if path == program or folder is None:
+                continue
+            if not whole:
+                if folder not in SHARED_FOLDERS and self._is_own(folder):
+                    yield Edge(program, path, "literal", f"names a file to be made in {path}", "likely")
+            elif fs.is_file(path):
+                if image.category_of(folder) not in NAMED_BY_COMPILERS:
+                    yield Edge(program, path, "literal", f"names {path}", "likely")
+            elif folder not in SHARED_FOLDERS and self._is_own(folder):
                 yield from self.own_tree(program, folder, f"names {path}")
         for path, evidence in DATA_TREES:
             if path.encode() in data:
                 yield from image.tree(program, path, "data", evidence, "likely", skip=("posix", "right"))
 
-    def _paths(self, data: bytes) -> list[ImagePath]:
-        """The paths of the image that occur in ``data``, each the longest from where it starts; sorted."""
+    def _paths(self, data: bytes) -> list[tuple[ImagePath, bool]]:
+        """The paths of the image that occur in ``data``, each the longest from where it starts; sorted.
+
+        False with a directory where what is named in it is not there.
+        """
         fs = self.image.fs
         tops = [
             re.escape(name.encode("utf-8", "surrogateescape"))
@@ -298,7 +307,7 @@ class NamedFiles:
         found = (self._longest(text.decode("ascii", "surrogateescape")) for text in texts)
         return sorted({path for path in found if path is not None})
 
-    def _longest(self, text: str) -> ImagePath | None:
+    def _longest(self, text: str) -> tuple[ImagePath, bool] | None:
         """The longest existing path of two or more components that ``text`` starts with; its end is not marked."""
         fs = self.image.fs
         at = ""
@@ -311,8 +320,8 @@ class NamedFiles:
             names = fs.listdir(at) if at else ()
             best = max((name for name in names if part.startswith(name)), key=len, default="")
             if len(best) >= MIN_NAME or (best and best == part):
-                return f"{at}/{best}"
-            return at if not part and at.count("/") > 1 else None
+                return f"{at}/{best}", True
+            return (at, not part) if at.count("/") > 1 else None
         return None
 
 
