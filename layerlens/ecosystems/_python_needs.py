@@ -7,7 +7,7 @@ imports are followed module by module, each found as that run would find it. Two
 - an import is *firm* where loading the module always runs it, and loose in a function, under ``try`` or ``if``.
 
 All are followed, for whatever is in the image may be used, with two exceptions. To the standard library's own
-development modules (:data:`DEVELOPMENT`) only a firm import of an imported module leads. To build tools and test
+development modules (:data:`DEVELOPMENT`) only firm imports lead. To build tools and test
 runners only a chain of firm imports, or an import by a distribution that declares the tool as its requirement.
 What the application's own sources import is followed in any case.
 """
@@ -118,13 +118,16 @@ DATA: dict[str, tuple[tuple[ImagePath, str], ...]] = {
 _NOT_TIME_ZONES = frozenset(["posix", "right"])
 """Copies of the time zones without and with leap seconds, which no program asks for by accident (tzselect(8))."""
 
-_CHAPTERS = """
-    unittest doctest pydoc pydoc_data test lib2to3 idlelib turtle turtledemo tkinter _tkinter ensurepip venv distutils
-    pdb bdb cProfile profile pstats trace timeit zipapp this antigravity msilib pyclbr tabnanny modulefinder
-"""
-DEVELOPMENT = frozenset(_CHAPTERS.split())
-"""Library reference: "Development Tools", "Debugging and Profiling", "Software Packaging", "Graphical User
-Interfaces with Tk"; imported by many for their own tests, and large."""
+DEVELOPMENT = frozenset(
+    (
+        *("unittest", "doctest", "pydoc", "pydoc_data", "distutils", "test", "lib2to3"),
+        *("idlelib", "turtle", "turtledemo", "tkinter", "_tkinter", "ensurepip", "venv"),
+    )
+)
+"""Library reference: "Development Tools", "Software Packaging and Distribution", "Graphical User Interfaces with Tk",
+as far as they are large; imported by many for their own tests."""
+UNCOMMON = DEVELOPMENT - {"unittest", "doctest", "pydoc", "distutils"}
+"""Those of them that no program meets without importing them; the others are met by what a pickle names, say."""
 
 _TEST_TOOLS = """
     pytest nose nose2 tox nox coverage hypothesis mock mypy mypy-extensions black ruff flake8 pylint isort pyflakes
@@ -557,10 +560,9 @@ class PythonExplorer(Explorer):
         for (path, _), run in late.items():
             if path in kept:
                 yield from self._look(run, path)
-        if not late:  # after all imports, whose chains say more
-            trees, self._trees = self._trees, []
-            for run, source, root in trees:
-                yield from self._app_tree(run, source, root)
+        trees, self._trees = self._trees, []
+        for run, source, root in trees:  # after the imports, whose chains say more
+            yield from self._app_tree(run, source, root)
 
     def _look(self, run: Run, path: ImagePath) -> Iterator[Edge | Command]:
         reached = self._reached[path][run]
@@ -748,7 +750,7 @@ class PythonExplorer(Explorer):
             return True
         if area == "app":
             return reached.imported > SHIPPED
-        if not (firm and reached.imported):
+        if not firm or (top in UNCOMMON and not reached.imported):
             return False
         return one is None or bool(self._firmly(path, one))
 
