@@ -1360,9 +1360,28 @@ class _Step:
     line: int | None = None
 
     def same(self, other: _Step) -> bool:
-        if (self.keyword, self.essence) != (other.keyword, other.essence):
+        """Whether ``other``, which was built, is what this one wrote; a variable of the base image may be anything."""
+        if self.keyword != other.keyword or len(self.essence) != len(other.essence):
+            return False
+        if not all(map(_may_be, self.essence, other.essence)):
             return False
         return self.sources is None or other.sources is None or self.sources == other.sources
+
+
+def _may_be(written: str, built: str) -> bool:
+    """Whether a word, of which variables that only the base image knows are left as ``$NAME``, may be ``built``."""
+    if written == built or "$" not in written:
+        return written == built
+    pieces = re.split(r"\$(?:\w+|\{[^}]*\})", written)
+    if len(pieces) == 1 or not built.startswith(pieces[0]) or not built.endswith(pieces[-1]):
+        return False
+    at = len(pieces[0])
+    for piece in pieces[1:-1]:
+        at = built.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return at <= len(built) - len(pieces[-1])
 
 
 def _compare(written: Sequence[_Step], built: Sequence[_Step]) -> list[Difference]:
@@ -1470,6 +1489,7 @@ class _Scope:
         self.env = dict(_env(config))
         self.args: dict[str, str] = {}
         self.workdir = "/"
+        self.own: set[str] = set()
 
     def enter(self, stage: Stage) -> None:
         if stage.from_stage is None:
@@ -1477,6 +1497,26 @@ class _Scope:
 
     def expand(self, word: str) -> str:
         return _expand_or_keep(word, self.escape, {**self.args, **self.env})
+
+    def expand_own(self, name: str, value: str) -> str:
+        """As :meth:`expand`, where the value may build on the variable's own, which the base image set.
+
+        What that was the config no longer tells, since it has the last value only: it stays as ``$NAME``.
+        """
+        if name in self.own:
+            return self.expand(value)
+        last = self.env.pop(name, None)
+        expanded = self.expand(value)
+        if last is not None:
+            self.env[name] = last
+        return expanded
+
+    def set_env(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Note what an ENV sets; a value that is not known whole stays the config's."""
+        for name, value in pairs:
+            if "$" not in value:
+                self.env[name] = value
+                self.own.add(name)
 
     def declare(self, words: Sequence[str]) -> None:
         for word in words:
@@ -1504,9 +1544,9 @@ def _written_step(instruction: Instruction, scope: _Scope) -> _Step | None:
         scope.declare(words)
         return None
     if keyword in ("ENV", "LABEL"):
-        pairs = [(scope.expand(name), scope.expand(value)) for name, value in instruction.pairs]
+        pairs = [(scope.expand(name), scope.expand_own(name, value)) for name, value in instruction.pairs]
         if keyword == "ENV":
-            scope.env.update(pairs)
+            scope.set_env(pairs)
         shown = " ".join(f"{name}={value}" for name, value in pairs)
         return _Step(keyword, (_comparable(shown),), None, text, line)
     if keyword == "WORKDIR":

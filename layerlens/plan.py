@@ -39,6 +39,10 @@ COMES_ALONG_SHARE = 0.02
 """Share of a directory's bytes that may come along unneeded before it is copied in parts."""
 COMES_ALONG_BYTES = 256_000
 """Bytes that may come along with a directory, whatever its size."""
+COMES_ALONG_MOST = 0.5
+"""… and that may come along with a directory that would take many lines otherwise."""
+FEW_LINES = 6
+"""COPY lines that a person would write for one directory."""
 MOST_REMOVALS = 12
 """Subtrees that the builder may remove from a directory so that it can be copied whole."""
 NOTHING_TO_GAIN = 0.05
@@ -842,24 +846,22 @@ class _Copies:
         return [self._copy(tuple(rows[group]), "/", False, 0, group) for group in sorted(rows)]
 
     def _whole(self, path: ImagePath) -> list[LeftBehind] | None:
-        """What the builder removes so that a directory can be copied whole; None where it cannot be."""
-        if path in SHARED:
+        """What the builder removes so that a directory can be copied whole; None where it is copied in parts.
+
+        Parts are for what a person would name in a few lines. A directory of many things, as ``node_modules``, is
+        copied whole, with what comes along, once its largest unneeded subtrees are removed.
+        """
+        if path in SHARED or self._narrower(path):
             return None
         need, extra = self.need[path], self.everything[path] - self.need[path]
-        if self._narrower(path):
-            return None
-        if (
-            extra <= max(COMES_ALONG_BYTES, COMES_ALONG_SHARE * need)
-            and extra <= 2 * need
-            and not self._disturbs(path)
-        ):
+        few = max(COMES_ALONG_BYTES, COMES_ALONG_SHARE * need)
+        if extra <= min(few, 2 * need) and not self._disturbs(path):
             return []
+        if self._lines(path, FEW_LINES + 1) <= FEW_LINES:
+            return None
         removals = self._removals(path)
         left = extra - sum(self.everything.get(tree.path, tree.size_bytes) for tree in removals)
-        if len(removals) > MOST_REMOVALS or left > max(COMES_ALONG_BYTES // 4, COMES_ALONG_SHARE * need):
-            return None
-        # Where it is split at a level or two without effort, nothing needs to be removed.
-        if self._splits(path) <= 6 or self._disturbs(path, removals):
+        if left > max(few, COMES_ALONG_MOST * need) or self._disturbs(path, removals):
             return None
         return removals
 
@@ -873,22 +875,29 @@ class _Copies:
         )
         return len(below) == 1 and not own and self.everything[path] > self.need[path]
 
-    def _splits(self, path: ImagePath) -> int:
-        """COPY lines that copying a directory in parts takes, one level down."""
-        lines, files = 0, 0
+    def _lines(self, path: ImagePath, most: int) -> int:
+        """COPY lines that a directory takes where everything unneeded of note stays behind, up to ``most``."""
+        if self.everything[path] - self.need[path] <= max(
+            COMES_ALONG_BYTES, COMES_ALONG_SHARE * self.need[path]
+        ):
+            return 1
+        lines = 0
+        own = False
         for name in self.fs.children[path]:
             child = f"{path}/{name}"
-            if child in self.fs.children:
-                lines += bool(self.need.get(child))
-            else:
-                files += child in self.wanted
-        return lines + bool(files)
+            if child not in self.fs.children:
+                own = own or child in self.wanted
+            elif self.need.get(child):
+                lines += self._lines(child, most - lines)
+            if lines >= most:
+                return lines
+        return lines + own
 
     def _removals(self, path: ImagePath) -> list[LeftBehind]:
         """The unneeded subtrees of a directory, largest first, down to a size that does not matter."""
         found: list[LeftBehind] = []
         stack = [path]
-        while stack and len(found) <= MOST_REMOVALS:
+        while stack:
             folder = stack.pop()
             for name in self.fs.children[folder]:
                 child = f"{folder}/{name}"
@@ -907,7 +916,7 @@ class _Copies:
                     and not self.p._is_improved(child)
                 ):
                     found.append(self.p._left_behind(child, self.fs.size(child)))
-        return sorted(found, key=lambda tree: (-tree.size_bytes, tree.path))
+        return sorted(found, key=lambda tree: (-tree.size_bytes, tree.path))[:MOST_REMOVALS]
 
     def _disturbs(self, path: ImagePath, removals: Sequence[LeftBehind] = ()) -> bool:
         """Whether copying a directory whole would overwrite files of the base that nothing asked to change."""

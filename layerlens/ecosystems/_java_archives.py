@@ -101,7 +101,7 @@ class Archive:
 
     def modules(self) -> list[tuple[str, str, str]]:
         """(group, artifact, version) of each META-INF/maven/…/pom.properties (Maven Archiver)."""
-        found = []
+        found: list[tuple[str, str, str]] = []
         for name in self.names:
             if name.startswith("META-INF/maven/") and name.endswith("/pom.properties"):
                 values = parse_properties(self.text(name))
