@@ -93,7 +93,7 @@ class SlimLayer:
     def history(self) -> dict[str, Any]:
         """The entry in the config's history (image-spec config.md)."""
         entry: dict[str, Any] = {"created": self.created} if self.created else {}
-        return {**entry, "created_by": f"{CREATED_BY}: {self.title}", "comment": CREATED_BY}
+        return {**entry, "created_by": f"{CREATED_BY}: {self.title}"}
 
     @property
     def size_bytes(self) -> int:
