@@ -289,6 +289,10 @@ class Resolver:
             if target.startswith("/"):
                 found = self._as_file(target, typed=False)
                 return None if found is None else Resolution(found, manifest, evidence)
+            if target.startswith(
+                "#"
+            ):  # PACKAGE_RESOLVE would take it for a package's name, which it cannot be
+                continue
             outside = self._resolve(target, f"{scope}/package.json", conditions, "")
             if outside is not None:
                 return Resolution(outside.path, manifest + outside.manifests, evidence)
@@ -387,7 +391,13 @@ def split_specifier(specifier: str) -> tuple[str, str]:
     parts = specifier.split("/")
     count = 2 if specifier.startswith("@") else 1
     name = "/".join(parts[:count])
-    if len(parts) < count or not all(parts[:count]) or name.startswith(".") or "\\" in name or "%" in name:
+    if (
+        len(parts) < count
+        or not all(parts[:count])
+        or name.startswith((".", "@/"))
+        or "\\" in name
+        or "%" in name
+    ):
         return "", ""
     rest = "/".join(parts[count:])
     return name, f"./{rest}" if len(parts) > count else "."

@@ -25,6 +25,8 @@ SOURCE_LIMIT = 16 << 20
 """Bytes of a source file that are read."""
 MAX_ASKED = 20_000
 """Places of interest in one file; more is no program."""
+MAX_CONSTANTS = 400
+"""Names whose declaration is looked for in one file."""
 MAX_DEPTH = 40
 
 _COMMENT = r"(?:/\*[^*]{0,200}\*/\s{0,20})?"
@@ -119,7 +121,7 @@ def scan(data: bytes, path: ImagePath, cwd: ImagePath, env: Mapping[str, str]) -
 def counted_on(data: bytes, specifiers: Collection[str]) -> set[str]:
     """Those of the specifiers that the code, not a comment, asks for without reckoning with their absence."""
     root = parser().parse(data).root_node
-    return {one for one in specifiers if any(_counts_on(root, data, one))}
+    return {one for one in sorted(specifiers)[:MAX_CONSTANTS] if any(_counts_on(root, data, one))}
 
 
 def _counts_on(root: Node, data: bytes, specifier: str) -> Iterator[bool]:
@@ -354,9 +356,9 @@ class _Source:
             return False
         if node.type == "identifier":
             text = self._text(node)
-            if text not in self._child_process:
+            if text not in self._child_process and len(self._child_process) < MAX_CONSTANTS:
                 self._child_process[text] = self._is_bound_to_child_process(text)
-            return self._child_process[text]
+            return self._child_process.get(text, False)
         return b"child_process" in self._text(node)[:200]
 
     def _is_bound_to_child_process(self, text: bytes) -> bool:
@@ -437,7 +439,7 @@ class _Source:
             return Text(self._path, "", True)
         if name not in self._constants:
             self._constants[name] = UNKNOWN  # a constant that is made of itself stays unknown
-            if len(name) < 80:
+            if len(name) < 80 and len(self._constants) < MAX_CONSTANTS:
                 self._constants[name] = self._constant(name, depth)
         return self._constants[name]
 
@@ -565,9 +567,9 @@ def _call_of(node: Node) -> Node | None:
 
 def _alternatives(node: Node) -> Iterator[Node]:
     """The branches of ``a ? b : c``, else the expression itself."""
-    if node.type == "parenthesized_expression" and node.named_children:
-        yield from _alternatives(node.named_children[0])
-    elif node.type == "ternary_expression":
+    while node.type == "parenthesized_expression" and node.named_children:
+        node = node.named_children[0]
+    if node.type == "ternary_expression":
         for field in ("consequence", "alternative"):
             child = node.child_by_field_name(field)
             if child is not None:
