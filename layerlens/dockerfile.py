@@ -1505,11 +1505,7 @@ class _Scope:
         """
         if name in self.own:
             return self.expand(value)
-        last = self.env.pop(name, None)
-        expanded = self.expand(value)
-        if last is not None:
-            self.env[name] = last
-        return expanded
+        return _expand_or_keep(value, self.escape, {**self.args, **self.env, name: f"${name}"})
 
     def set_env(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Note what an ENV sets; a value that is not known whole stays the config's."""

@@ -404,7 +404,7 @@ class _Planner:
         if base.fs is None:  # only its size is known: what the table calls the family's own is assumed there
             system = owner is not None and owner.is_os
             return "base" if system or in_tree(path, self.choice.tree) else "copy"
-        if self._base_has(path, base.fs, owner):
+        if self._base_has(path, base.fs, owner) or self._is_derived(path, base.fs):
             return "base"
         if owner is None or not owner.is_os:
             by = self._generated(path, base)
@@ -412,6 +412,18 @@ class _Planner:
         if owner.name in base.os_packages or installer(self.fs, base, owner.ecosystem) is None:
             return "copy"
         return "package"
+
+    def _is_derived(self, path: ImagePath, other: Filesystem) -> bool:
+        """Whether a path is what the family's interpreter made of its own files, which the base has as well."""
+        if not in_tree(path, self.choice.tree):
+            return False
+        for name in self.choice.derived:
+            before, found, _ = f"{path}/".partition(f"/{name}/")
+            if found:
+                made_of = [file for file in other.children.get(before, ()) if "." in file]
+                stem = path.rpartition("/")[2].partition(".")[0]
+                return path.endswith(f"/{name}") or any(file.partition(".")[0] == stem for file in made_of)
+        return False
 
     def _base_has(self, path: ImagePath, other: Filesystem, owner: Package | None) -> bool:
         fs = self.fs

@@ -56,6 +56,8 @@ class Choice:
     tree: tuple[str, ...]
     """Patterns of paths that are the family's own."""
     reason: str
+    derived: tuple[str, ...] = ()
+    """Names of directories in the tree whose content the runtime image has of its own, or does without."""
 
 
 @cache
@@ -102,6 +104,7 @@ def choose(
             images=tuple(_filled(row["slim"], words)),
             musl=tuple(_filled([row["musl"]] if "musl" in row else [], words)),
             tree=tuple(row["tree"]),
+            derived=tuple(row.get("derived", ())),
             reason=f"the program needs {home}, which is {row['name']}'s own image's",
         )
     for row in _table()["distribution"]:
