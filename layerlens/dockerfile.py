@@ -1360,7 +1360,7 @@ class _Step:
     line: int | None = None
 
     def same(self, other: _Step) -> bool:
-        """Whether ``other``, which was built, is what this one wrote; a variable of the base image may be anything."""
+        """Whether ``other``, which was built, is what this one wrote; a variable of the base may be anything."""
         if self.keyword != other.keyword or len(self.essence) != len(other.essence):
             return False
         if not all(map(_may_be, self.essence, other.essence)):

@@ -447,9 +447,7 @@ class _Scanner:
         elif flag != 0x67:  # x, X; a global header (g) is ignored, as by the engines
             parse_pax(body, extension, pos)
 
-    def _complex(
-        self, header: bytes, flag: int, size: int, payload: int, extension: Extension | None
-    ) -> int:
+    def _complex(self, header: bytes, flag: int, size: int, payload: int, extension: Extension | None) -> int:
         """An entry with extension headers, or an old GNU sparse file; returns where the next one starts."""
         pos = payload - BLOCK
         index = self.index

@@ -167,8 +167,6 @@ def test_the_text_is_the_instructions_and_what_stands_between(path: Path) -> Non
                 "COPY ",
                 '["a"',
                 "]",
-            ]
-            + [
                 " ",
                 "$",
                 "${",
@@ -181,9 +179,9 @@ def test_the_text_is_the_instructions_and_what_stands_between(path: Path) -> Non
                 "\ufeff",
                 "\r\n",
                 "é",
-                "\udcff",
+                "�",
                 "AS b",
-            ]
+            ]  # noqa: E501
         ),
         max_size=30,
     ).map("".join)
@@ -407,7 +405,7 @@ def test_copy_lines() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True), st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=20)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True), st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=20)), min_size=1, max_size=4),  # noqa: E501
     st.sampled_from("\\`"),
 )  # fmt: skip
 def test_values_come_out_again(pairs: list[tuple[str, str]], escape: str) -> None:
@@ -464,7 +462,7 @@ FULL = {
     "exposed_ports": ("53/udp", "3000/tcp"),
     "volumes": ("/data", "/my $data"),
     "labels": {"org.example.title": "It's a \"title\" for $5", "b": ""},
-    "healthcheck": {"Test": ["CMD-SHELL", "curl -f http://localhost:$PORT/ || exit 1"], "Interval": 90_000_000_000, "Timeout": 1_500_000_000, "StartPeriod": 5_000_000_000, "Retries": 4},
+    "healthcheck": {"Test": ["CMD-SHELL", "curl -f http://localhost:$PORT/ || exit 1"], "Interval": 90_000_000_000, "Timeout": 1_500_000_000, "StartPeriod": 5_000_000_000, "Retries": 4},  # noqa: E501
     "stop_signal": "SIGQUIT",
     "shell": ("/bin/bash", "-o", "pipefail", "-c"),
     "entrypoint": ("/bin/sh", "-c", 'exec "$0" "$@"', "a\nb"),

@@ -15,8 +15,13 @@ from typing import Any
 import pytest
 import treekit
 from imagekit import Member, Symlink
+from needskit import kept_files, needs, program
 
+from layerlens.attribution import Attribution
+from layerlens.ecosystems import ImageView, Serves
 from layerlens.ecosystems.node import ecosystem
+from layerlens.graph import Needs
+from layerlens.history import parse_config
 from layerlens.model import Package
 
 HAVE_NPM = shutil.which("npm") is not None
@@ -378,3 +383,642 @@ def test_workspaces_as_npm_installs_them(tmp_path: Path) -> None:
             path: version for path, version in inside.items() if not path.endswith(("/web", "/lib"))
         }
         assert [package.name for package in found if package.category == "dev-dependencies"] == ["tool"]
+
+
+# --- needs ------------------------------------------------------------------------------------------------
+
+NODE: dict[str, Member] = {"/usr/local/bin/node": program()}
+"""An interpreter of which nothing can be read."""
+
+
+def needs_of(tree: Mapping[str, Member | str], *cmd: str, **more: Any) -> Needs:
+    """What an image needs that has Node, these files, and this command in /app."""
+    files: dict[str, Member] = {
+        path: text.encode() if isinstance(text, str) else text for path, text in tree.items()
+    }
+    return needs({**NODE, **files}, cmd=cmd, workdir=more.pop("workdir", "/app"), **more)
+
+
+def below(found: Needs, folder: str) -> list[str]:
+    """Kept files and links below a folder, by their path in it."""
+    return sorted(path[len(folder) + 1 :] for path in kept_files(found) if path.startswith(f"{folder}/"))
+
+
+def told(found: Needs, code: str) -> list[tuple[str, str | None, str]]:
+    """(severity, path, message) of the diagnostics with a code."""
+    return [(one.severity, one.path, one.message) for one in found.diagnostics if one.code == code]
+
+
+def npm_package(name: str, files: Mapping[str, str] | None = None, **fields: object) -> dict[str, str]:
+    """A package in /app/node_modules."""
+    top = f"/app/node_modules/{name}"
+    listed = {"index.js": "exports.x = 1\n", **(files or {})}
+    return {
+        f"{top}/package.json": manifest(name, **fields).decode(),
+        **{f"{top}/{path}": text for path, text in listed.items()},
+    }
+
+
+def test_a_program_with_its_modules_packages_and_own_files() -> None:
+    found = needs_of(
+        {
+            "/app/package.json": manifest(
+                "app", dependencies={"used": "*", "engine": "*"}, devDependencies={"tool": "*"}
+            ).decode(),
+            "/app/server.js": "const { b } = require('./lib/b')\nrequire('used')\n",
+            "/app/lib/b.js": "module.exports = require('./b.json')\n",
+            "/app/lib/b.json": "{}",
+            "/app/views/index.pug": "p hello\n",
+            "/app/test/server.test.js": "require('tool')\n",
+            "/app/README.md": "# read me\n",
+            "/app/Dockerfile": "FROM node\n",
+            "/app/package-lock.json": "{}",
+            "/app/jest.config.js": "module.exports = require('tool')\n",
+            "/app/.env": "SECRET=1\n",
+            "/app/native/addon.c": "int x;\n",
+            **npm_package(
+                "used",
+                {
+                    "lib/deep.js": "",
+                    "README.md": "",
+                    "index.d.ts": "",
+                    "index.js.map": "{}",
+                    "src/x.ts": "",
+                    "test/t.js": "require('tool')",
+                    "data.bin": "x",
+                },
+                dependencies={"inner": "*"},
+            ),
+            **npm_package("inner"),
+            **npm_package("engine", {"index.js": ""}),
+            **npm_package("tool"),
+            **npm_package("stray"),
+        },
+        "node",
+        "server.js",
+    )
+    assert below(found, "/app") == [
+        "lib/b.js",
+        "lib/b.json",
+        "node_modules/engine/index.js",
+        "node_modules/engine/package.json",
+        "node_modules/inner/index.js",
+        "node_modules/inner/package.json",
+        "node_modules/used/data.bin",
+        "node_modules/used/index.js",
+        "node_modules/used/lib/deep.js",
+        "node_modules/used/package.json",
+        "package.json",
+        "server.js",
+        "views/index.pug",
+    ]
+    chain = [(edge.kind, edge.target) for edge in found.chain("/app/node_modules/inner/index.js")]
+    assert chain[0] == ("entrypoint", "/usr/local/bin/node")
+    assert chain[1:3] == [("script", "/app/server.js"), ("require", "/app/node_modules/used/index.js")]
+    assert found.kept["/app/views/index.pug"].kind == "app-file"
+    assert found.kept["/app/views/index.pug"].certainty == "assumed"
+    assert found.kept["/app/lib/b.js"].evidence == 'line 1: require "./lib/b"'
+    assert told(found, "missing-module") == []
+
+
+def test_a_bundle_needs_no_packages() -> None:
+    found = needs_of(
+        {
+            "/app/package.json": manifest("app", dependencies={"bundled": "*"}).decode(),
+            "/app/dist/main.js": "const fs = require('fs'), http = require('node:http');\n// require('bundled')\n",
+            "/app/src/main.js": "require('bundled')",
+            "/app/src/page.html": "<p>",
+            **npm_package("bundled"),
+        },
+        "node",
+        "dist/main.js",
+    )
+    assert below(found, "/app") == ["dist/main.js", "package.json", "src/page.html"]
+
+
+def test_what_is_required_and_not_there_is_told_with_its_place() -> None:
+    found = needs_of(
+        {
+            "/app/dist/server.js": (
+                "import { serve } from '@hono/node-server';\n"
+                "import './gone.js';\n"
+                "try { require('optional') } catch {}\n"
+                "import('later').catch(() => {});\n"
+                "if (process.env.X) require('perhaps');\n"
+            ),
+        },
+        "node",
+        "dist/server.js",
+    )
+    at = "/app/dist/server.js"
+    assert told(found, "missing-module") == [
+        ("warning", at, 'line 1: import "@hono/node-server" finds nothing'),
+        ("warning", at, 'line 2: import "./gone.js" finds nothing'),
+        ("info", at, 'line 3: require "optional" finds nothing'),
+        ("info", at, 'line 4: import "later" finds nothing'),
+        ("info", at, 'line 5: require "perhaps" finds nothing'),
+    ]
+
+
+def test_computed_names_bring_what_they_may_mean() -> None:
+    found = needs_of(
+        {
+            "/app/server.js": (
+                "const path = require('path');\n"
+                "const plugins = path.join(__dirname, 'plugins');\n"
+                "for (const name of ['a', 'b']) require(path.join(plugins, name));\n"
+                "const text = require(`./locale/${process.env.LANG}.json`);\n"
+                "import('./routes/' + name + '.js');\n"
+                "require(`driver-${kind}`);\n"
+                "require(process.argv[2]);\n"
+                "app.set('view engine', 'pug');\n"
+            ),
+            "/app/plugins/a.js": "",
+            "/app/plugins/b/index.js": "",
+            "/app/locale/de.json": "{}",
+            "/app/locale/en.json": "{}",
+            "/app/routes/one.js": "require('../lib/one')",
+            "/app/routes/one.test.js": "",
+            "/app/lib/one.js": "",
+            **npm_package("driver-x"),
+            **npm_package("driver-y"),
+            **npm_package("other"),
+            **npm_package("pug"),
+        },
+        "node",
+        "server",
+    )
+    files = set(below(found, "/app"))
+    assert {"plugins/a.js", "plugins/b/index.js", "locale/de.json", "routes/one.js", "lib/one.js"} <= files
+    assert {
+        "node_modules/driver-x/index.js",
+        "node_modules/driver-y/index.js",
+        "node_modules/pug/index.js",
+    } <= files
+    assert "node_modules/other/index.js" not in files and "routes/one.test.js" not in files
+    assert found.kept["/app/locale/en.json"].certainty == "likely"
+    assert told(found, "computed-require") == [
+        ("warning", "/app/server.js", "line 7: require of a computed name: what it loads is not known")
+    ]
+
+
+def test_folders_and_programs_that_the_code_names() -> None:
+    found = needs_of(
+        {
+            "/srv/app/package.json": manifest("app", type="module").decode(),
+            "/srv/app/src/main.js": (
+                "import { execFile, exec } from 'node:child_process';\n"
+                "import { fileURLToPath } from 'node:url';\n"
+                "import { Worker } from 'node:worker_threads';\n"
+                "const program = fileURLToPath(new URL('../tools/compute.py', import.meta.url));\n"
+                "execFile('python3', [program, ...more]);\n"
+                "exec('convert in out');\n"
+                "/x/.exec('rm');\n"
+                "new Worker(new URL('./worker.js', import.meta.url));\n"
+                "const docs = fileURLToPath(new URL('../docs', import.meta.url));\n"
+                "const zone = '/opt/data/zones.bin';\n"
+            ),
+            "/srv/app/src/worker.js": "import './part.js'",
+            "/srv/app/src/part.js": "",
+            "/srv/app/tools/compute.py": "print(1)\n",
+            "/srv/app/docs/page.md": "# page\n",
+            "/opt/data/zones.bin": "x",
+            "/usr/bin/python3": program(),
+            "/usr/bin/convert": program(),
+            "/bin/sh": program(),
+            "/usr/bin/rm": program(),
+        },
+        "node",
+        "/srv/app/src/main.js",
+        workdir="/srv/app",
+    )
+    files = kept_files(found)
+    assert {"/usr/bin/python3", "/bin/sh", "/opt/data/zones.bin"} <= files
+    assert {f"/srv/app/{name}" for name in ("src/worker.js", "src/part.js", "docs/page.md")} <= files
+    assert "/usr/bin/rm" not in files
+    assert found.kept["/usr/bin/python3"].source == "/srv/app/src/main.js"
+
+
+def test_npm_start_runs_the_scripts_of_package_json() -> None:
+    npm_at = "/usr/local/lib/node_modules/npm"
+    found = needs_of(
+        {
+            "/usr/local/bin/npm": Symlink(target="../lib/node_modules/npm/bin/npm-cli.js"),
+            f"{npm_at}/package.json": manifest("npm", "10.0.0", dependencies={"semver": "*"}).decode(),
+            f"{npm_at}/bin/npm-cli.js": program("#!/usr/bin/env node\nrequire('../lib/cli.js')(process)\n"),
+            f"{npm_at}/lib/cli.js": "require('semver')",
+            f"{npm_at}/man/man1/npm.1": "",
+            f"{npm_at}/node_modules/semver/package.json": manifest("semver").decode(),
+            f"{npm_at}/node_modules/semver/index.js": "",
+            "/usr/bin/env": program(),
+            "/bin/sh": program(),
+            "/app/package.json": manifest(
+                "app", scripts={"prestart": "node check.js", "start": "node -r ./preload server.js"}
+            ).decode(),
+            "/app/check.js": "",
+            "/app/server.js": "",
+            "/app/preload.js": "",
+        },
+        "npm",
+        "start",
+    )
+    files = kept_files(found)
+    assert {"/app/check.js", "/app/server.js", "/app/preload.js", "/bin/sh", "/usr/bin/env"} <= files
+    assert f"{npm_at}/node_modules/semver/index.js" in files and f"{npm_at}/man/man1/npm.1" not in files
+    assert found.kept["/app/check.js"].kind == "script"
+    sources = [edge.source for edge in found.chain("/app/server.js")]
+    assert "/app/package.json" in sources
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["npm", "run", "serve", "--", "--port", "80"],
+        ["yarn", "serve"],
+        ["pnpm", "run", "serve"],
+        ["npx", "server-tool"],
+        ["npm", "--prefix", "/app", "exec", "server-tool"],
+        ["yarn", "server-tool"],
+        ["sh", "-c", "npm run serve"],
+    ],
+)
+def test_package_managers_find_programs_of_packages(command: list[str]) -> None:
+    tree: dict[str, Member | str] = {
+        f"/usr/local/bin/{name}": program("#!/usr/bin/env node\n") for name in ("npm", "npx", "yarn", "pnpm")
+    }
+    found = needs_of(
+        {
+            **tree,
+            "/usr/bin/env": program(),
+            "/bin/sh": program(),
+            "/app/package.json": manifest("app", scripts={"serve": "server-tool ./public"}).decode(),
+            "/app/public/index.html": "<p>",
+            **npm_package("server-tool", {"lib.js": "", "cli.js": ""}, bin={"server-tool": "cli.js"}),
+            "/app/node_modules/server-tool/cli.js": program("#!/usr/bin/env node\nrequire('./lib')\n"),
+            "/app/node_modules/.bin/server-tool": Symlink(target="../server-tool/cli.js"),
+        },
+        *command,
+    )
+    files = below(found, "/app")
+    assert {"node_modules/.bin/server-tool", "node_modules/server-tool/lib.js", "public/index.html"} <= set(
+        files
+    )
+
+
+def test_tools_bring_their_configuration_and_its_plugins() -> None:
+    found = needs_of(
+        {
+            "/usr/bin/env": program(),
+            "/app/package.json": manifest("app", devDependencies={"vite": "*", "jest": "*"}).decode(),
+            "/app/vite.config.ts": "import plugin from 'vite-plugin'; export default { plugins: [plugin()] }",
+            "/app/postcss.config.js": "module.exports = { plugins: { tailwindcss: {} } }",
+            "/app/jest.config.js": "module.exports = require('jest-preset')",
+            "/app/tsconfig.json": "{}",
+            "/app/src/main.tsx": "import 'react'",
+            "/app/dist/index.html": "<p>",
+            **npm_package(
+                "vite", {"bin/vite.js": ""}, bin={"vite": "bin/vite.js"}, dependencies={"postcss": "*"}
+            ),
+            "/app/node_modules/vite/bin/vite.js": program("#!/usr/bin/env node\nimport('../index.js')\n"),
+            "/app/node_modules/.bin/vite": Symlink(target="../vite/bin/vite.js"),
+            **npm_package("postcss"),
+            **npm_package("vite-plugin"),
+            **npm_package("tailwindcss"),
+            **npm_package("jest-preset"),
+            **npm_package("react"),
+        },
+        "/app/node_modules/.bin/vite",
+        "preview",
+    )
+    files = set(below(found, "/app"))
+    assert {"vite.config.ts", "postcss.config.js", "tsconfig.json", "dist/index.html"} <= files
+    assert {f"node_modules/{name}/index.js" for name in ("vite-plugin", "tailwindcss", "postcss")} <= files
+    assert not {"jest.config.js", "src/main.tsx"} & files
+    assert not [
+        path for path in files if path.startswith(("node_modules/react/", "node_modules/jest-preset/"))
+    ]
+
+
+def test_development_packages_are_needed_only_where_the_code_counts_on_them() -> None:
+    lock = {
+        "lockfileVersion": 3,
+        "packages": {
+            "node_modules/used": {"version": "1.0.0"},
+            **{
+                f"node_modules/{name}": {"version": "1.0.0", "dev": True}
+                for name in ("perhaps", "surely", "own")
+            },
+        },
+    }
+    found = needs_of(
+        {
+            "/app/package.json": manifest("app", dependencies={"used": "*"}).decode(),
+            "/app/node_modules/.package-lock.json": json.dumps(lock),
+            "/app/main.js": "require('used'); require('own')",
+            "/app/unused.js": "require('perhaps')",
+            **npm_package(
+                "used",
+                {
+                    "index.js": "// require('perhaps')\ntry { require('perhaps') } catch (e) {}\nrequire('surely')"
+                },
+            ),
+            **npm_package("perhaps"),
+            **npm_package("surely"),
+            **npm_package("own"),
+        },
+        "node",
+        "main.js",
+    )
+    assert below(found, "/app/node_modules") == [
+        f"{name}/{file}" for name in ("own", "surely", "used") for file in ("index.js", "package.json")
+    ]
+
+
+def elf(machine: int) -> bytes:
+    """The head of an ELF file for a machine (System V gABI, ELF header)."""
+    return (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + (3).to_bytes(2, "little")
+        + machine.to_bytes(2, "little")
+        + bytes(44)
+    )
+
+
+@pytest.mark.parametrize("libc", ["glibc", "musl"])
+def test_addons_of_other_platforms_stay_behind(libc: str) -> None:
+    x64, arm = elf(62), elf(183)
+    loader = "/lib64/ld-linux-x86-64.so.2" if libc == "glibc" else "/lib/ld-musl-x86_64.so.1"
+    top = "/app/node_modules/addon"
+    platforms = {
+        "@img/addon-linux-x64": {"os": ["linux"], "cpu": ["x64"], "libc": ["glibc"]},
+        "@img/addon-linuxmusl-x64": {"os": ["linux"], "cpu": ["x64"], "libc": ["musl"]},
+        "@img/addon-darwin-arm64": {"os": ["darwin"], "cpu": ["arm64"]},
+    }
+    files: dict[str, Member | str] = {
+        loader: b"x",
+        "/app/main.js": "require('addon')",
+        **npm_package(
+            "addon",
+            {"binding.gyp": "{}", "deps/lib.tar.gz": "x"},
+            optionalDependencies=dict.fromkeys(platforms, "*"),
+        ),
+        f"{top}/index.js": "require('node-gyp-build')(__dirname); require(`@img/addon-${platform}`)",
+        f"{top}/prebuilds/linux-x64/node.napi.node": x64,
+        f"{top}/prebuilds/linux-x64/node.napi.musl.node": x64,
+        f"{top}/prebuilds/linux-arm64/node.napi.node": arm,
+        f"{top}/prebuilds/darwin-x64+arm64/node.napi.node": b"\xcf\xfa\xed\xfe" + bytes(60),
+        f"{top}/build/Release/addon.node": x64,
+        f"{top}/build/Release/obj.target/addon.node": x64,
+        f"{top}/build/Release/.deps/x.d": "x",
+        f"{top}/build/Makefile": "x",
+        f"{top}/lib/other.node": arm,
+        f"{top}/lib/tool.exe": "MZ",
+    }
+    for name, fields in platforms.items():
+        files |= npm_package(name, {"addon.node": ""}, **fields)
+        files[f"/app/node_modules/{name}/addon.node"] = x64
+    found = needs_of(files, "node", "main.js")
+    kept = below(found, "/app/node_modules")
+    musl = libc == "musl"
+    assert kept == sorted(
+        [
+            *(
+                f"{'@img/addon-linuxmusl-x64' if musl else '@img/addon-linux-x64'}/{name}"
+                for name in ("addon.node", "index.js", "package.json")
+            ),
+            "addon/build/Release/addon.node",
+            "addon/index.js",
+            "addon/package.json",
+            "addon/prebuilds/linux-x64/node.napi.node",
+            *(["addon/prebuilds/linux-x64/node.napi.musl.node"] if musl else []),
+        ]
+    )
+
+
+def test_linked_packages_are_read_where_they_lie() -> None:
+    found = needs_of(
+        {
+            "/app/package.json": manifest("root", workspaces=["packages/*"]).decode(),
+            "/app/packages/web/package.json": manifest("web", dependencies={"lib": "*"}).decode(),
+            "/app/packages/web/main.js": "require('lib')",
+            "/app/packages/lib/package.json": manifest("lib", main="l.js").decode(),
+            "/app/packages/lib/l.js": "require('leaf')",
+            "/app/node_modules/lib": Symlink(target="../packages/lib"),
+            **npm_package("leaf"),
+        },
+        "node",
+        "packages/web/main.js",
+    )
+    assert {"node_modules/lib", "packages/lib/l.js", "node_modules/leaf/index.js"} <= set(
+        below(found, "/app")
+    )
+    assert told(found, "missing-module") == []
+
+
+def test_dotenv_and_source_maps() -> None:
+    found = needs_of(
+        {
+            "/app/main.js": "require('dotenv/config')\n//# sourceMappingURL=main.js.map\n",
+            "/app/main.js.map": "{}",
+            "/app/.env": "A=1",
+            "/app/.env.production": "B=1",
+            "/app/.env.test": "C=1",
+            **npm_package("dotenv", {"config.js": ""}),
+        },
+        "node",
+        "--enable-source-maps",
+        "main.js",
+        env={"NODE_ENV": "production"},
+    )
+    files = below(found, "/app")
+    assert {".env", ".env.production", "main.js.map"} <= set(files) and ".env.test" not in files
+
+
+def test_sources_that_lie() -> None:
+    deep = "(" * 5000 + "require('x')" + ")" * 5000
+    found = needs_of(
+        {
+            "/app/main.js": "require('./a'); require('./b'); require('./c'); require('./d'); require('./e')",
+            "/app/a.js": b"\xff\xfe\x00require('",
+            "/app/b.js": deep,
+            "/app/c.js": "const a = b; const b = a; require(a); require('./c'); require('./main')",
+            "/app/d.js": Symlink(target="d.js"),
+            "/app/e.js": "require(" * 3000,
+            "/app/package.json": "{",
+            "/app/node_modules/x/package.json": '{"main": "../../../../etc/passwd", "dependencies": ["x", 7]}',
+            "/etc/passwd": "root:x:0:0::/root:/bin/sh\n",
+        },
+        "node",
+        "main.js",
+    )
+    assert {"a.js", "b.js", "c.js", "e.js"} <= set(below(found, "/app"))
+    assert ("warning", "/app/main.js", 'line 1: require "./d" finds nothing') in told(found, "missing-module")
+
+
+HOOK = """
+const Module = require('module'), fs = require('fs'), original = Module._resolveFilename;
+Module._resolveFilename = function (request, parent, ...rest) {
+  const found = original.call(this, request, parent, ...rest);
+  if (found.startsWith('/')) fs.appendFileSync(process.env.LOADED, found + '\\n');
+  return found;
+};
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
+def test_what_node_itself_loads_is_kept(tmp_path: Path) -> None:
+    top = tmp_path.resolve() / "app"
+    files = {
+        "main.js": (
+            "const path = require('path');\n"
+            "require('./lib/one');\n"
+            "for (const n of ['x', 'y']) require(path.join(__dirname, 'plugins', n));\n"
+            "require(`./locale/${['en'][0]}`);\n"
+            "const { createRequire } = require('module'); const load = createRequire(__filename); load('late');\n"
+            "try { require('absent') } catch {}\n"
+            "require('dual/features/a');\n"
+        ),
+        "lib/one.js": "require('../lib/two.json'); require('pkg'); require('linked');",
+        "lib/two.json": "{}",
+        "plugins/x.js": "",
+        "plugins/y/index.js": "require('../../helper')",
+        "helper.js": "",
+        "locale/en.js": "",
+        "package.json": manifest("app", dependencies={"pkg": "*"}).decode(),
+        "node_modules/pkg/package.json": manifest("pkg", main="./m", dependencies={"leaf": "*"}).decode(),
+        "node_modules/pkg/m.js": "const name = 'le' + 'af'; require(name); require('./test/needed')",
+        "node_modules/pkg/test/needed.js": "",
+        "node_modules/leaf/index.js": "module.exports = require('./data')",
+        "node_modules/leaf/data.json": "{}",
+        "node_modules/leaf/package.json": manifest("leaf").decode(),
+        "node_modules/late/index.js": "",
+        "node_modules/dual/package.json": manifest(
+            "dual", exports={"./features/*": {"import": "./f/*.mjs", "require": "./f/*.cjs"}}
+        ).decode(),
+        "node_modules/dual/f/a.cjs": "",
+        "packages/linked/index.js": "require('leaf')",
+        "unused/never.js": "require('pkg')",
+    }
+    for path, text in files.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_text(text)
+    (top / "node_modules/linked").symlink_to("../packages/linked")
+    (tmp_path / "hook.js").write_text(HOOK)
+    loaded = tmp_path / "loaded.txt"
+    subprocess.run(
+        ["node", "--require", str(tmp_path / "hook.js"), "main.js"],
+        cwd=top,
+        env={"PATH": os.environ["PATH"], "LOADED": str(loaded)},
+        check=True,
+        timeout=60,
+    )
+    seen = {path[len(str(top)) + 1 :] for path in loaded.read_text().split() if path.startswith(f"{top}/")}
+    assert len(seen) == 14
+    tree: dict[str, Member | str] = {f"/app/{path}": text for path, text in files.items()}
+    found = needs_of(
+        {**tree, "/app/node_modules/linked": Symlink(target="../packages/linked")}, "node", "main.js"
+    )
+    assert seen - set(below(found, "/app")) == set()
+    assert told(found, "computed-require") == []
+
+
+# --- what the plan may do ---------------------------------------------------------------------------------
+
+SITE: dict[str, Member | str] = {
+    "/bin/sh": program(),
+    "/app/package.json": manifest(
+        "site",
+        scripts={
+            "preview": "vite preview",
+            "start": "react-scripts start",
+            "serve": "serve -s build -l 5000",
+            "both": "vite build && vite preview --port 9000",
+            "api": "node server.js",
+        },
+    ).decode(),
+    "/app/vite.config.ts": "export default { server: { port: 1 }, preview: { strictPort: true, port: 18104 } }",
+    "/app/dist/index.html": "<div id=root>",
+    "/app/dist/assets/a.js": "",
+    "/app/build/index.html": "<div id=root>",
+    "/app/server.js": "",
+}
+
+
+def site(
+    *cmd: str, tree: Mapping[str, Member | str] | None = None, **config: Any
+) -> tuple[str, int, bool] | None:
+    """(root, port, single page) of an image with the site above."""
+    members = {
+        path: text.encode() if isinstance(text, str) else text for path, text in (tree or SITE).items()
+    }
+    view = view_of(members, cmd, **config)
+    found = ecosystem.static_site(view)
+    return None if found is None else (found.root, found.port, found.single_page)
+
+
+def view_of(members: Mapping[str, Member], cmd: tuple[str, ...], **config: Any) -> ImageView:
+    inside = {"Cmd": list(cmd), "WorkingDir": "/app", "Env": ["PATH=/usr/local/bin:/bin"], **config}
+    raw = json.dumps({"os": "linux", "architecture": "amd64", "config": inside}).encode()
+    filesystem = treekit.fs(members)
+    found, _ = treekit.packages(ecosystem, filesystem)
+    attribution = Attribution(filesystem, found)
+    parsed = parse_config(raw)
+    env = dict(word.split("=", 1) for word in parsed.env)
+    return ImageView(filesystem, parsed, found, attribution.owner_of, attribution.category_of, env)
+
+
+def test_servers_that_hand_out_a_built_site() -> None:
+    assert site("npm", "run", "preview", "--", "--host", "0.0.0.0") == ("/app/dist", 18104, True)
+    assert site("npm", "run", "preview", "--", "--port", "80") == ("/app/dist", 80, True)
+    assert site("npm", "start") == ("/app/build", 3000, True)
+    assert site("npm", "start", Env=["PORT=3333"]) == ("/app/build", 3333, True)
+    assert site("yarn", "serve") == ("/app/build", 5000, True)
+    assert site("pnpm", "both") == ("/app/dist", 9000, True)
+    assert site("npx", "http-server", "dist") == ("/app/dist", 8080, False)
+    assert site("npx", "http-server", "dist", ExposedPorts={"8081/tcp": {}}) == ("/app/dist", 8081, False)
+    assert site("sh", "-c", "exec npx serve dist -p $PORT", Env=["PORT=70"]) == ("/app/dist", 70, False)
+    assert site("docker-entrypoint.sh", "npm", "run", "preview") == ("/app/dist", 18104, True)
+
+
+def test_what_is_no_static_site() -> None:
+    assert site("npm", "run", "api") is None
+    assert site("node", "server.js") is None
+    assert site("npx", "serve") is None  # the whole project is no site
+    assert site("npm", "run", "gone") is None
+    assert site("sh", "-c", "node server.js & npx serve dist") is None
+    assert site("npm", "run", "preview", tree={**SITE, "/app/dist/server.node": "x"}) is None
+    assert site("npm", "run", "preview", tree={"/app/package.json": SITE["/app/package.json"]}) is None
+    assert isinstance(ecosystem, Serves)
+
+
+def test_the_builder_can_prune_what_only_development_needs() -> None:
+    lock = json.dumps(
+        {"lockfileVersion": 3, "packages": {"node_modules/t": {"version": "1.0.0", "dev": True}}}
+    )
+    tree: dict[str, Member] = {
+        "/usr/local/bin/npm": program(),
+        "/app/package.json": manifest("app", devDependencies={"t": "*"}),
+        "/app/node_modules/.package-lock.json": lock.encode(),
+        "/app/node_modules/t/package.json": manifest("t"),
+    }
+    (found,) = ecosystem.improvements(view_of(tree, ()))
+    assert (found.line, found.workdir, found.covers) == (
+        "RUN npm prune --omit=dev",
+        "/app",
+        ("/app/node_modules",),
+    )
+    assert list(ecosystem.improvements(view_of({k: v for k, v in tree.items() if "bin" not in k}, ()))) == []
+    pruned = {k: v for k, v in tree.items() if "/t/" not in k}
+    assert list(ecosystem.improvements(view_of(pruned, ()))) == []
+
+
+@pytest.mark.skipif(not HAVE_NPM, reason="no npm on this machine")
+def test_pruning_takes_away_what_is_told(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "app", tmp_path / "app", symlinks=True)
+    tree = treekit.fs_of_folders({"/app": tmp_path / "app"})
+    found, _ = treekit.packages(ecosystem, tree)
+    doomed = {package.roots[0] for package in found if package.category == "dev-dependencies"}
+    npm(tmp_path, "prune", "--omit=dev", "--offline", "--no-audit", "--no-fund")
+    left = {root for root in (package.roots[0] for package in found) if (tmp_path / root[1:]).exists()}
+    assert {package.roots[0] for package in found} - left == doomed and doomed
