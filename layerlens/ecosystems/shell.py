@@ -177,7 +177,7 @@ class ShellExplorer(Explorer):
                 return
             run = Run(self.image, source, command, script, asked.operands[1:])
             yield from run.file(script)
-        elif command.kind != "healthcheck":
+        elif command.kind in ("entrypoint", "root"):
             self.image.diagnose(
                 "interactive-shell",
                 f"{name} reads its commands from its input: what is typed into it cannot be known",
