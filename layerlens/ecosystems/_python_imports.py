@@ -2,7 +2,7 @@
 
 Two readers give the same :class:`Facts`. :func:`read_exactly` goes by the syntax tree (:mod:`ast`; tree-sitter where
 the running ``ast`` refuses, as for Python 2 or for syntax newer than its own). :func:`read_quickly` goes by lines:
-it finds every import that the tree has and perhaps some that only a string shows, at thirty times the speed; whoever
+it finds every import that the tree has and perhaps some that only a string shows, at ten times the speed; whoever
 uses it looks twice where that would matter.
 
 Sources: the Python language reference, "The import statement"; :mod:`importlib`, :mod:`pkgutil`, :mod:`ctypes`,
