@@ -767,7 +767,9 @@ def test_the_corpuss_images_were_built_by_their_dockerfiles(name: str) -> None:
     (one, one_told), (two, two_told) = filter(None, images)
     assert dockerfile.differences(single, single.stages[-1], one_told, one) == []
     assert dockerfile.find_target(single, one_told, one) == single.stages[-1]
-    assert dockerfile.find_target(multi, two_told, two) == multi.stage(case.target or multi.stages[-1].label)
+    assert dockerfile.find_target(multi, two_told, two) == multi.stage(
+        case.targets["multistage"] or multi.stages[-1].label
+    )
     target = dockerfile.find_target(multi, two_told, two)
     assert dockerfile.differences(multi, target, two_told, two) == []
     assert dockerfile.differences(single, single.stages[-1], two_told, two)

@@ -404,6 +404,11 @@ def below(found: Needs, folder: str) -> list[str]:
     return sorted(path[len(folder) + 1 :] for path in kept_files(found) if path.startswith(f"{folder}/"))
 
 
+def kinds_to(found: Needs, path: str) -> set[tuple[str, str]]:
+    """(kind, evidence) of every edge to a path."""
+    return {(edge.kind, edge.evidence) for edge in found.edges if edge.target == path}
+
+
 def told(found: Needs, code: str) -> list[tuple[str, str | None, str]]:
     """(severity, path, message) of the diagnostics with a code."""
     return [(one.severity, one.path, one.message) for one in found.diagnostics if one.code == code]
@@ -472,9 +477,9 @@ def test_a_program_with_its_modules_packages_and_own_files() -> None:
         "server.js",
         "views/index.pug",
     ]
-    chain = [(edge.kind, edge.target) for edge in found.chain("/app/node_modules/inner/index.js")]
-    assert chain[0] == ("entrypoint", "/usr/local/bin/node")
-    assert chain[1:3] == [("script", "/app/server.js"), ("require", "/app/node_modules/used/index.js")]
+    chain = [edge.target for edge in found.chain("/app/node_modules/inner/index.js")]
+    assert chain[:3] == ["/usr/local/bin/node", "/app/server.js", "/app/node_modules/used/index.js"]
+    assert ("script", "node server.js") in kinds_to(found, "/app/server.js")
     assert found.kept["/app/views/index.pug"].kind == "app-file"
     assert found.kept["/app/views/index.pug"].certainty == "assumed"
     assert found.kept["/app/lib/b.js"].evidence == 'line 1: require "./lib/b"'
@@ -625,7 +630,7 @@ def test_npm_start_runs_the_scripts_of_package_json() -> None:
     files = kept_files(found)
     assert {"/app/check.js", "/app/server.js", "/app/preload.js", "/bin/sh", "/usr/bin/env"} <= files
     assert f"{npm_at}/node_modules/semver/index.js" in files and f"{npm_at}/man/man1/npm.1" not in files
-    assert found.kept["/app/check.js"].kind == "script"
+    assert ("script", "node check.js") in kinds_to(found, "/app/check.js")
     sources = [edge.source for edge in found.chain("/app/server.js")]
     assert "/app/package.json" in sources
 
@@ -810,9 +815,8 @@ def test_linked_packages_are_read_where_they_lie() -> None:
         "node",
         "packages/web/main.js",
     )
-    assert {"node_modules/lib", "packages/lib/l.js", "node_modules/leaf/index.js"} <= set(
-        below(found, "/app")
-    )
+    assert {"packages/lib/l.js", "node_modules/leaf/index.js"} <= set(below(found, "/app"))
+    assert "/app/node_modules/lib" in found.kept
     assert told(found, "missing-module") == []
 
 

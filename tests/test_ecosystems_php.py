@@ -34,7 +34,7 @@ FILES: dict[str, Member] = {
     "/usr/local/etc/php/conf.d/opcache.ini": b"zend_extension = opcache.so\nextension=missing\n",
     "/usr/local/etc/php-fpm.conf": b"[global]\ninclude=etc/php-fpm.d/*.conf\n;include=/x\n",
     "/usr/local/etc/etc/php-fpm.d/www.conf": b"[www]\nuser = www-data\nlisten = /run/php/fpm.sock\n"
-    b"chdir = /srv/app\n",  # noqa: E501
+    b"chdir = /srv/app\n",
     **{f"{EXTENSIONS}/{name}.so": b"" for name in ("gd", "opcache", "off", "xsl")},
     "/run/php/keep": b"",
     "/opt/prepend.php": b"<?php",
