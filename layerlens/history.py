@@ -75,7 +75,11 @@ _SHELL_COMMAND = re.compile(
     re.DOTALL,
 )
 _BUILD_ARGUMENTS = re.compile(r"\|(\d+) ?(.*)", re.DOTALL)
-_COPIED = re.compile(r"(COPY|ADD)((?: --\S+)*) (?:(?:file|dir|multi):\s*)?[0-9a-f]{16,} in (.*)", re.DOTALL)
+_COPIED = re.compile(
+    # The classic builder puts no blank behind --chown: ``COPY --chown=app:appdir:1a2b… in /app``.
+    r"(COPY|ADD)((?: --\S+?)*?)(?: |(?=(?:file|dir|multi):))(?:(?:file|dir|multi):\s*)?[0-9a-f]{16,128} in (.*)",
+    re.DOTALL,
+)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
 """A quoted string; one that is never closed reaches to the end, so that matching stays linear."""
 _QUOTES = re.compile(r"""("(?:[^"\\]|\\.)*(?:"|\Z)|'[^']*(?:'|\Z))""", re.DOTALL)
