@@ -419,7 +419,7 @@ def npm_package(name: str, files: Mapping[str, str] | None = None, **fields: obj
     top = f"/app/node_modules/{name}"
     listed = {"index.js": "exports.x = 1\n", **(files or {})}
     return {
-        f"{top}/package.json": manifest(name, **fields).decode(),
+        f"{top}/package.json": manifest(name, **fields).decode(),  # type: ignore[arg-type]
         **{f"{top}/{path}": text for path, text in listed.items()},
     }
 
