@@ -454,11 +454,11 @@ def _is_main(test: ast.expr) -> bool:
 # -- by lines ------------------------------------------------------------------------------------------------
 
 _STATEMENT = re.compile(
-    rb"^([ \t]*)(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*\bimport\b[ \t]*"
+    rb"\n([ \t]*)(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*\bimport\b[ \t]*"
     rb"(\((?:[^)#]|#[^\n]*)*\)?|(?:[^\n\\#;]|\\\r?\n)*)"
     rb"|import[ \t]+((?:[^\n\\#;]|\\\r?\n)+))",
-    re.MULTILINE,
 )
+"""A statement on a line of its own, the newline before it included: twice as fast as ``^``."""
 _LATER = re.compile(
     rb"[:;][ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]+)[ \t]+import[ \t]+([^\n#;()]+)|import[ \t]+([\w., \t]+))"
 )
@@ -484,9 +484,11 @@ def read_quickly(source: bytes) -> Facts:
         source = _without_blocks(source, _CHECKING)
     if b"__main__" in source:
         source = _without_blocks(source, _MAIN)
-    for found in _STATEMENT.finditer(source):
+    line, at = 0, 0
+    for found in _STATEMENT.finditer(b"\n" + source):
+        line += found.string.count(b"\n", at, found.start() + 1)
+        at = found.start() + 1
         indent, dots, module, names, modules = found.groups()
-        line = source.count(b"\n", 0, found.start()) + 1
         facts.imports += _quick_imports(dots, module, names, modules, line, not indent)
     for found in _LATER.finditer(source):
         line = source.count(b"\n", 0, found.start()) + 1
@@ -611,7 +613,7 @@ def _read_otherwise(source: bytes, message: str, line: int) -> Facts:
 
 
 def _statements(text: bytes) -> Iterable[Import]:
-    found = _STATEMENT.match(text)
+    found = _STATEMENT.match(b"\n" + text)
     if found is None:
         return ()
     _, dots, module, names, modules = found.groups()
