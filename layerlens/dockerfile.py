@@ -1550,7 +1550,8 @@ def _written_step(instruction: Instruction, scope: _Scope) -> _Step | None:
         return _Step(keyword, (scope.workdir,), None, text, line)
     if keyword in ("COPY", "ADD"):
         target = _absolute(scope.workdir, scope.expand(words[-1]))
-        sources = tuple(sorted(scope.expand(word) for word in words[:-1]))
+        # History has blanks between sources, and blanks in their names, alike.
+        sources = tuple(sorted(part for word in words[:-1] for part in scope.expand(word).split()))
         return _Step(keyword, (target,), sources, text, line)
     if keyword == "RUN":
         return _Step(keyword, (_comparable(_run_text(instruction)),), None, text, line)

@@ -750,6 +750,57 @@ def test_odd_paths_arrive(build: Callable[..., str]) -> None:
     assert found == {f"/out/{number}-{name}/{name}" for number, name in enumerate(ODD_NAMES)}
 
 
+DEBIANS_CLIENT = "/usr/bin/docker"
+"""Debian's own client: with DOCKER_BUILDKIT=1 it uses the BuildKit that is inside the engine."""
+
+MOUNTING = """# syntax names no image here: the engine's own frontend reads it
+FROM busybox:musl
+ARG GREETING=hello
+WORKDIR /srv/app
+COPY --chown=1000:1000 ["a file", "./"]
+RUN --mount=type=cache,target=/cache \\
+    # between
+    echo "$GREETING" > /cache/x &&   cp /cache/x x
+ENV PATH=/srv/app:$PATH
+EXPOSE 80
+HEALTHCHECK --interval=60s CMD test -f x || exit 1
+USER 1000
+CMD ["cat", "x"]
+"""
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(not os.access(DEBIANS_CLIENT, os.X_OK), reason="needs Debian's docker client")
+def test_a_file_that_needs_buildkit(build: Callable[..., str]) -> None:
+    """Its history is recognised, and with a runtime stage of generated lines behind it, it builds again."""
+    from corpuskit import engine
+
+    if engine.inspect_image("busybox:musl") is None:
+        pytest.skip("needs busybox:musl: scripts/engine base busybox:musl")
+    parsed = parse(MOUNTING)
+    assert parsed.needs_buildkit
+    use = {"client": DEBIANS_CLIENT, "DOCKER_BUILDKIT": "1"}
+    tag = build(MOUNTING, {"a file": "a"}, **use)
+    found = config_of(tag, engine)
+    assert found is not None
+    its_config, told = found
+    assert dockerfile.differences(parsed, parsed.stages[-1], told, its_config) == []
+    other = parse(MOUNTING.replace("cp /cache/x x", "cp /cache/x y"))
+    assert [one.line for one in dockerfile.differences(other, other.stages[-1], told, its_config)] == [6]
+    named, name = dockerfile.as_builder(parsed, parsed.stages[-1])
+    lines = [
+        dockerfile.from_line("busybox:musl"),
+        dockerfile.copy_line(["/srv/app/a file", "/srv/app/x"], "/srv/app", name, chown="1000:1000"),
+        *dockerfile.carried_config_lines(its_config),
+    ]
+    again = inspected(
+        build(dockerfile.append_stages(parsed, named, "\n".join(lines)), {"a file": "a"}, **use)
+    )
+    before = inspected(tag)
+    for key in ("Env", "Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Healthcheck"):
+        assert again.get(key) == before.get(key), key
+
+
 def corpus_images() -> list[str]:
     return sorted(folder.parent.name for folder in CORPUS.glob("*/case.toml"))
 
