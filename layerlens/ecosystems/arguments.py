@@ -28,6 +28,11 @@ _FHS = """
 SHARED = frozenset(_FHS.split())
 """Folders that hold everybody's files (FHS 3.0): naming one asks for none of them."""
 
+NEVER_DATA = frozenset(
+    ["vcs", "secrets", "package-cache", "dev-dependencies", "compilers", "tests", "sources"]
+)
+"""What a folder that a program names by a string may hold and the program does not read."""
+
 LONGEST = 1024
 """Longer words are programs and texts, not paths."""
 
@@ -101,6 +106,32 @@ def named(
 def clean(path: str) -> ImagePath:
     """A path without ``.``, ``..`` and empty steps, as the shell's ``cd -L`` takes it."""
     return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else posixpath.normpath(path)
+
+
+def literal_files(
+    image: ImageView, source: ImagePath, literals: Iterable[tuple[int, str]], folders: Sequence[ImagePath]
+) -> Iterator[Edge]:
+    """Edges to the files, and the files of folders, that strings of a program name below one of ``folders``.
+
+    ``literals`` are lines and strings. A string that is no more than a word names no folder: too many words do.
+    """
+    fs = image.fs
+    for line, text in literals:
+        name = text.strip("/")
+        if not name or len(name) > LONGEST or "\0" in name or name in (".", ".."):
+            continue
+        for folder in folders:
+            path = clean(f"{folder}/{name}")
+            if not path.startswith(f"{folder}/") and not any(path.startswith(f"{one}/") for one in folders):
+                continue
+            evidence = f"line {line}: {text!r}"
+            if fs.is_file(path):
+                if path != source:
+                    yield Edge(source, path, "literal", evidence, "likely")
+                break
+            if "/" in text and fs.is_dir(path) and path not in SHARED:
+                yield from image.tree(source, path, "literal", evidence, "likely", without=NEVER_DATA)
+                break
 
 
 def _parts(word: str) -> Iterator[str]:
