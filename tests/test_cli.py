@@ -472,7 +472,7 @@ def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
 def test_commands_that_do_not_exist_yet_are_not_promised(capfd: pytest.CaptureFixture[str]) -> None:
     cli.run(["--help"])
     text = capfd.readouterr().out
-    for command in ("recommend", "slim", "verify", "explore", "diff"):
+    for command in ("slim", "verify", "explore", "diff"):
         assert f"  {command} " not in text
 
 

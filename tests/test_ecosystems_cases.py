@@ -96,6 +96,7 @@ def test_case(case: Path) -> None:
     assert found == expected.read_text()
 
 
-def test_there_are_cases_for_every_ecosystem() -> None:
-    assert {path.name for path in CASES.iterdir()} == {ecosystem.name for ecosystem in ecosystems()}
+def test_there_are_cases_for_package_ecosystems() -> None:
+    with_cases = {path.parent.parent.name for path in CASES.glob("*/*/image.txt")}
+    assert {"apk", "dpkg", "node", "python"} <= with_cases <= {ecosystem.name for ecosystem in ecosystems()}
     assert len(list(CASES.glob("*/*/image.txt"))) == len(list(CASES.glob("*/*/expected.txt"))) >= 7
