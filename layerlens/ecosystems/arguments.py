@@ -155,7 +155,7 @@ def _folder(
     if real in SHARED or path in SHARED:
         return
     yield Edge(source, path, "literal", evidence, "likely")
-    if not with_files or not _is_own(image, real):
+    if not with_files or image.owner_of(real) is not None:
         return
     for edge in image.tree(
         source, path, "app-file", evidence, "assumed", without=UNNEEDED_CATEGORIES | {"sources"}
