@@ -33,11 +33,11 @@ LOADED_BY_OPERATORS: tuple[tuple[re.Pattern[str], tuple[str, ...], str], ...] = 
     (re.compile(r"\$[+-]\{|%[+-]\s*[);]"), ("Tie::Hash::NamedCapture",), "%+ and %- (perlvar)"),
     (
         re.compile(r":encoding\(|:utf-?8\b.*\bopen\b|\buse\s+open\b"),
-        ("PerlIO::encoding", "Encode"),
+        ("PerlIO::encoding", "PerlIO", "Encode"),
         "PerlIO layers",
     ),
     (re.compile(r":gzip\b|:via\("), ("PerlIO::via", "PerlIO"), "layers (PerlIO)"),
-    (re.compile(r"\bopen\b[^;\n]{0,200}\\[$]"), ("PerlIO::scalar",), "open on a scalar (perlfunc)"),
+    (re.compile(r"\bopen\b[^;\n]{0,200}\\[$]"), ("PerlIO::scalar", "PerlIO"), "open on a scalar (perlfunc)"),
     (re.compile(r"\\N\{|charnames"), ("_charnames", "charnames"), r"\N{…} (charnames)"),
     (
         re.compile(r"\b(?:IO::File|STDOUT->|STDERR->|STDIN->)"),
