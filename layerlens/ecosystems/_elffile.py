@@ -1,8 +1,7 @@
 """What the dynamic section of an ELF file says, read by ranges, so that a program of 100 MB costs kilobytes.
 
 Layouts are those of System V gABI 4.1, chapters 4 and 5 (``Elf32_Ehdr``, ``Elf64_Phdr``, ``Elf64_Dyn``,
-``Elf64_Sym``), of the Linux Standard Base 5.0 core, 10.7 (``Elfxx_Verneed``), and, for DT_GNU_HASH, of binutils'
-``bfd/elflink.c``.
+``Elf64_Sym``) and of the Linux Standard Base 5.0 core, 10.7 (``Elfxx_Verneed``).
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ MAX_TABLE = 1 << 20
 """Bytes of a header table or of a dynamic section that are read."""
 MAX_NAMES = 64 << 20
 """Bytes of a dynamic string table that are read; LLVM's has 4 MB."""
-MAX_SYMBOLS = 1 << 20
-"""Undefined symbols that are read."""
+MAX_SYMBOLS = 1 << 17
+"""Dynamic symbols that are read."""
+MAX_SYMBOL = 256
+"""Bytes of a symbol's name from which on it is passed over: a mangled one, of no function that is asked for."""
 MAX_NEEDED = 4096
 """NEEDED entries that are read."""
 MAX_TEXT = 4096
@@ -49,8 +50,9 @@ MACHINES: dict[int, str] = {
 ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 PF_X, PF_W = 1, 2
-DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME, DT_RPATH = 1, 4, 5, 6, 10, 14, 15
-DT_RUNPATH, DT_GNU_HASH, DT_FLAGS_1 = 29, 0x6FFFFEF5, 0x6FFFFFFB
+SHT_DYNSYM = 11
+DT_NEEDED, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME, DT_RPATH = 1, 5, 6, 10, 14, 15
+DT_RUNPATH, DT_FLAGS_1 = 29, 0x6FFFFFFB
 DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 DT_AUXILIARY, DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
 DF_1_NODEFLIB = 0x800
@@ -140,6 +142,11 @@ class Elf:
         """DT_SONAME."""
         return next(iter(self._texts(DT_SONAME)), None)
 
+    @property
+    def is_static(self) -> bool:
+        """Whether nothing is loaded with it: it holds what it calls, position-independent or not."""
+        return self.interpreter is None and not self.needed and self.soname is None
+
     @cached_property
     def rpath(self) -> str | None:
         """DT_RPATH: folders with ``:`` between them."""
@@ -158,26 +165,31 @@ class Elf:
     @cached_property
     def imports(self) -> frozenset[str]:
         """The undefined symbols of the dynamic symbol table: functions and variables of other objects."""
-        table, count = self._value(DT_SYMTAB), self._undefined_count()
-        if table is None or not count:
-            return frozenset()
         # Elf64_Sym: name, info, other, shndx, value, size; Elf32_Sym: name, value, size, info, other, shndx.
         row = struct.Struct(self.order + ("IBBHQQ" if self.bits == 64 else "IIIBBH"))
         shndx = 3 if self.bits == 64 else 5
-        raw = self.at(table, count * row.size)
+        table = self._value(DT_SYMTAB)
+        if table is None:
+            return frozenset()
+        raw = self.at(table, min(self._symbol_bytes(table), MAX_SYMBOLS * row.size))
         raw = raw[: len(raw) - len(raw) % row.size]
-        names = (self._text(fields[0]) for fields in row.iter_unpack(raw) if not fields[shndx] and fields[0])
-        return frozenset(name for name in names if name)
+        offsets = {fields[0] for fields in row.iter_unpack(raw) if not fields[shndx] and fields[0]}
+        strings, find = self.strings, self.strings.find
+        names = {
+            strings[at:end] for at in offsets if (end := find(b"\0", at, at + MAX_SYMBOL)) > at
+        }  # a comprehension without calls: a large library has thousands
+        return frozenset(name.decode("utf-8", "surrogateescape") for name in names)
 
-    def _undefined_count(self) -> int:
-        """How many symbols come before the first that another object can find: with DT_HASH, how many there are."""
-        gnu = self._value(DT_GNU_HASH)
-        if gnu is not None and len(words := self.at(gnu, 8)) == 8:
-            return min(int(struct.unpack(self.order + "II", words)[1]), MAX_SYMBOLS)
-        plain = self._value(DT_HASH)
-        if plain is not None and len(words := self.at(plain, 8)) == 8:
-            return min(int(struct.unpack(self.order + "II", words)[1]), MAX_SYMBOLS)
-        return 0
+    def _symbol_bytes(self, table: int) -> int:
+        """The size of the dynamic symbol table, which the dynamic section does not tell.
+
+        It is that of the section of type SHT_DYNSYM; where section headers were stripped, the table ends before the
+        string table, which linkers write after it.
+        """
+        for _, kind, _, _, size in self._section_headers:
+            if kind == SHT_DYNSYM:
+                return size
+        return max((self._value(DT_STRTAB) or 0) - table, 0)
 
     @cached_property
     def versions(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -210,6 +222,10 @@ class Elf:
 
     def section_headers(self) -> list[tuple[str, int, int, int, int]]:
         """Name, type, flags, offset and size of each section; empty where they were stripped or make no sense."""
+        return self._section_headers
+
+    @cached_property
+    def _section_headers(self) -> list[tuple[str, int, int, int, int]]:
         offset, step, count, names_at = self.sections
         form = struct.Struct(self.order + ("IIQQQQIIQQ" if self.bits == 64 else "IIIIIIIIII"))
         if not offset or step < form.size or step * count > MAX_TABLE:

@@ -101,7 +101,11 @@ def relative_names(elf: Elf, names: list[str]) -> dict[str, list[str]]:
     if not names:
         return {}
     words = b"|".join(re.escape(name.encode("utf-8", "surrogateescape")) for name in names)
-    pattern = re.compile(rb"\0(?:\./)?((?:" + words + rb")(?:/[\x21-\x7e\x80-\xff]{0,%d})?)(?=\0)" % LONGEST)
+    pattern = re.compile(
+        rb"(?<![\x21-\x7e\x80-\xff])(?:\./)?((?:"
+        + words
+        + rb")(?:/[\x21-\x7e\x80-\xff]{0,%d})?)(?=\0)" % LONGEST
+    )
     found: dict[str, set[str]] = {}
     for data in chunks(elf):
         for text in pattern.findall(data):

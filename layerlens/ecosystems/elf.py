@@ -61,6 +61,9 @@ LOCALE_ARCHIVE = "/usr/lib/locale/locale-archive"
 C_LIBRARY = ("libc.so.6", "libc-2.", "libc.musl-", "ld-musl-", "ld-linux", "ld64.so", "ld-2.")
 """File names of C libraries and their loaders (glibc shlib-versions; musl INSTALL)."""
 
+GO_SECTION = ".go.buildinfo"
+"""Marks a Go program (cmd/link), whose strings have no end: what it names is read by another module."""
+
 OWN = frozenset(("app", "other"))
 """Categories of files that are the application's own."""
 
@@ -303,10 +306,14 @@ class ElfExplorer(Explorer):
     # -- literals ------------------------------------------------------------------------------------------
 
     def _literals(self, elf: ElfFile, path: ImagePath) -> Iterator[Edge | Command]:
+        if elf.soname and not elf.imports and elf.needed == ():
+            return  # a library that calls nothing opens nothing: ICU's data
+        if any(header[0] == GO_SECTION for header in elf.section_headers()):
+            return
         constants = Constants(self.image.fs, elf)
         yield from self._openssl(constants.openssl, elf, path)
-        loads = bool(elf.imports & LOADS_OBJECTS) or elf.dynamic is None
-        starts = bool(elf.imports & STARTS_PROGRAMS) or elf.dynamic is None
+        loads = bool(elf.imports & LOADS_OBJECTS) or elf.is_static
+        starts = bool(elf.imports & STARTS_PROGRAMS) or elf.is_static
         for text in constants.absolute:
             real = self.image.fs.follow(text)
             if real is None or real in (path, "/"):
