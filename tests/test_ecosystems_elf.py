@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imagekit import Dir, File, Member, Symlink
 
-from layerlens.ecosystems import Explorer, ImageView
+from layerlens.ecosystems import Binding, Explorer, ImageView
 from layerlens.ecosystems._dynamicloader import bound_to, parse_cache
 from layerlens.ecosystems._elffile import BrokenElf, read_elf
 from layerlens.ecosystems._runtimefiles import BY_LIBRARY, stem
@@ -184,6 +184,65 @@ def test_rpath_of_the_loader_serves_its_libraries_and_runpath_does_not(tmp_path:
         assert [(one.path, one.severity) for one in missing] == (
             [] if reached else [("/own/libouter.so", "warning")]
         )
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("env", "path_file", "found"),
+    [
+        ({}, None, "/usr/local/lib/libone.so"),
+        ({}, b"/srv/musl\n/usr/lib", "/srv/musl/libone.so"),
+        ({"LD_LIBRARY_PATH": "/opt/env"}, b"/srv/musl", "/opt/env/libone.so"),
+    ],
+)
+def test_musls_loader(env: dict[str, str], path_file: bytes | None, found: str, tmp_path: Path) -> None:
+    """Its path file stands in for the default folders, its own libraries need no file, ld.so.conf is not read."""
+    one = library(tmp_path, "libone.so")
+    library(tmp_path, "libpthread.so.0")
+    interpreter = "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"
+    main = program(tmp_path, "int main(void){return 0;}", "libone.so", "libpthread.so.0", interpreter)
+    folders = ("usr/local/lib", "usr/lib", "srv/musl", "opt/env", "srv/conf")
+    explorer, view, fs = explored(
+        {
+            "bin/main": executable(main),
+            "lib/ld-musl-x86_64.so.1": executable(one),
+            "etc/ld.so.conf": File(b"/srv/conf\n"),
+            **({} if path_file is None else {"etc/ld-musl-x86_64.path": File(path_file)}),
+            **{f"{folder}/libone.so": File(one) for folder in folders},
+        },
+        env,
+    )
+    edges = list(explorer.edges("/bin/main"))
+    assert targets(edges, "needed") == [found]
+    assert targets(edges, "interpreter") == ["/lib/ld-musl-x86_64.so.1"]
+    assert not view.diagnostics
+    assert ecosystem.binding(fs, "/bin/main") == Binding("musl", "interpreter /lib/ld-musl-x86_64.so.1")
+
+
+@needs_compiler
+def test_what_the_c_library_opens(tmp_path: Path) -> None:
+    """The services of nsswitch.conf that are not in libc.so.6 itself, the locale and the zone of ENV."""
+    libc = library(tmp_path, "libc.so.6")
+    (tmp_path / "versions").write_text("GLIBC_2.34 { f; };")
+    with_version = library(tmp_path, "libc.so.6", "int f(void){return 1;}", "-Wl,--version-script=versions")
+    members: dict[str, Member] = {
+        "etc/nsswitch.conf": File(b"passwd: files ldap # local\nhosts: files [NOTFOUND=return] dns\n"),
+        **{f"lib/libnss_{name}.so.2": File(libc) for name in ("files", "dns", "ldap", "nis")},
+        "usr/lib/locale/de_DE.utf8/LC_TIME": File(b"x"),
+        "usr/share/zoneinfo/Asia/Tokyo": File(b"TZif"),
+    }
+    asked = (
+        (libc, ["/lib/libnss_dns.so.2", "/lib/libnss_files.so.2", "/lib/libnss_ldap.so.2"]),
+        (with_version, ["/lib/libnss_ldap.so.2"]),
+    )
+    for data, services in asked:
+        explorer, _, _ = explored({**members, "lib/libc.so.6": File(data)}, {"LANG": "de_DE.UTF-8"})
+        found = list(explorer.edges("/lib/libc.so.6"))
+        assert targets(found, "plugin") == services
+        assert targets(found, "config") == ["/etc/nsswitch.conf"]
+        assert "/usr/lib/locale/de_DE.utf8/LC_TIME" in targets(found, "data")
+    command = Command("ENTRYPOINT", ("/bin/x",), "", "/", {"TZ": "Asia/Tokyo"})
+    assert targets(list(explorer.command(command, "/bin/x")), "data") == ["/usr/share/zoneinfo/Asia/Tokyo"]
 
 
 @needs_compiler

@@ -30,6 +30,8 @@ MAX_SYMBOL = 256
 """Bytes of a symbol's name from which on it is passed over: a mangled one, of no function that is asked for."""
 MAX_NEEDED = 4096
 """NEEDED entries that are read."""
+MAX_VERSIONS = 50_000
+"""Versions of symbols that are read; entries may overlap, so that their number is not bounded by the file's size."""
 MAX_TEXT = 4096
 """Bytes of one name (limits.h, PATH_MAX)."""
 
@@ -199,12 +201,14 @@ class Elf:
             return ()
         raw = self.at(address, MAX_TABLE)
         found = []
-        at = 0
+        at, budget = 0, MAX_VERSIONS
         for _ in range(min(count, MAX_NEEDED)):
             if at < 0 or at + 16 > len(raw):
                 break
             _, names, file, first, following = struct.unpack_from(self.order + "HHIII", raw, at)
-            found.append((self._text(file), tuple(self._wanted(raw, at + first, names))))
+            wanted = tuple(self._wanted(raw, at + first, min(names, budget)))
+            budget -= len(wanted)
+            found.append((self._text(file), wanted))
             if not following:
                 break
             at += following

@@ -61,6 +61,11 @@ LOCALE_ARCHIVE = "/usr/lib/locale/locale-archive"
 C_LIBRARY = ("libc.so.6", "libc-2.", "libc.musl-", "ld-musl-", "ld-linux", "ld64.so", "ld-2.")
 """File names of C libraries and their loaders (glibc shlib-versions; musl INSTALL)."""
 
+START_FILES = frozenset(
+    ("_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__")
+)
+"""Symbols that GCC's start files refer to in every library (libgcc/crtstuff.c, glibc sysdeps/x86_64/crti.S)."""
+
 GO_SECTION = ".go.buildinfo"
 """Marks a Go program (cmd/link), whose strings have no end: what it names is read by another module."""
 
@@ -306,7 +311,7 @@ class ElfExplorer(Explorer):
     # -- literals ------------------------------------------------------------------------------------------
 
     def _literals(self, elf: ElfFile, path: ImagePath) -> Iterator[Edge | Command]:
-        if elf.soname and not elf.imports and elf.needed == ():
+        if elf.soname and not elf.needed and elf.imports <= START_FILES:
             return  # a library that calls nothing opens nothing: ICU's data
         if any(header[0] == GO_SECTION for header in elf.section_headers()):
             return
