@@ -206,7 +206,9 @@ def test_zones_of_the_distribution_only_where_there_are_no_others() -> None:
 
 def test_files_that_a_program_names_without_an_end_between_them() -> None:
     constants = (
-        b"goodbye" + b"settings.yamlpages/etc/greeter/private.keynonsense*.sql/opt/greeter" + b"Xmigrations"
+        b"goodbye"
+        + b"settings.yamlgo.modpages/etc/greeter/private.keynonsense*.sql/opt/greeter"
+        + b"Xmigrations"
     )
     image: dict[str, Member] = {
         "/srv/greeter": program(constants=constants),

@@ -68,6 +68,23 @@ BUILT = (
     *(("src", name) for name in ("pom.xml", "Cargo.toml", "build.gradle", "build.gradle.kts", "build.sbt")),
 )
 
+DESCRIPTIONS = frozenset(
+    (
+        # What tells a build what to do, and nothing at run time: each builder's own reference.
+        *(
+            "Dockerfile",
+            ".dockerignore",
+            "Makefile",
+            "GNUmakefile",
+            "CMakeLists.txt",
+            "meson.build",
+            "Justfile",
+        ),
+        *("go.mod", "go.sum", "go.work", "go.work.sum", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"),
+        *("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "gradlew", "mvnw", "build.sbt"),
+    )
+)
+
 CACHE_TAG = "CACHEDIR.TAG"
 """Marks a directory that can be made again, as cargo's target/ (bford.info/cachedir)."""
 
@@ -215,7 +232,7 @@ class NamedFiles:
                         yield from self.own_tree(program, path, f"names {name}/")
                     else:
                         folders.append(path)
-                elif kind == EntryType.FILE and path != program:
+                elif kind == EntryType.FILE and path != program and name not in DESCRIPTIONS:
                     if image.category_of(path) not in ("app", "other"):
                         continue
                     tried += 1
@@ -264,6 +281,8 @@ class NamedFiles:
                 if fs.type_of(path) == EntryType.DIR:
                     if not self._skips(at, path, name):
                         stack.append(path)
+                elif name in DESCRIPTIONS:
+                    continue
                 elif image.category_of(path) in ("app", "other", None) or self._is_made(path):
                     yield Edge(program, path, "app-file", evidence, "assumed")
 
