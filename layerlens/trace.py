@@ -73,6 +73,8 @@ class Observed:
     """Symbolic links on the way to them."""
     looked_at: frozenset[ImagePath]
     """Other files and links whose name a system call asked for and found, without opening them."""
+    folders: frozenset[ImagePath]
+    """Directories that a system call named, or made something in: a program may need one that is empty."""
     answers: Answers
 
     @property
@@ -133,7 +135,8 @@ class _Machine:
     """System call → (kind, argument that is the path, argument with flags or -1, flag that says: follow no link)."""
 
 
-_AT, _EXEC, _NOFOLLOW = 1, 2, 4
+_AT, _EXEC, _NOFOLLOW, _CREATES, _MAKES = 1, 2, 4, 8, 16
+_O_CREAT = 0o100
 _O_NOFOLLOW = {"x86_64": 0o400000, "aarch64": 0o100000}
 _AT_NOFOLLOW = 0x100
 
@@ -169,13 +172,15 @@ def _calls(machine: str, numbers: dict[str, int]) -> MappingProxyType[int, tuple
     """The table of calls by number; a machine that lacks an old call has only the newer one."""
     nofollow = _O_NOFOLLOW[machine]
     kinds = {
-        "open": (0, 0, 1, nofollow),
-        "creat": (0, 0, -1, 0),
+        "open": (_CREATES, 0, 1, nofollow),
+        "creat": (_MAKES, 0, -1, 0),
+        "mkdir": (_MAKES, 0, -1, 0),
+        "mkdirat": (_AT | _MAKES, 1, -1, 0),
         "stat": (0, 0, -1, 0),
         "lstat": (_NOFOLLOW, 0, -1, 0),
         "access": (0, 0, -1, 0),
         "readlink": (_NOFOLLOW, 0, -1, 0),
-        "openat": (_AT, 1, 2, nofollow),
+        "openat": (_AT | _CREATES, 1, 2, nofollow),
         "openat2": (_AT, 1, -1, 0),
         "execve": (_EXEC, 0, -1, 0),
         "execveat": (_AT | _EXEC, 1, 4, _AT_NOFOLLOW),
@@ -210,6 +215,7 @@ _MACHINES = {
                 "execve": 59,
                 "truncate": 76,
                 "chdir": 80,
+                "mkdir": 83,
                 "creat": 85,
                 "readlink": 89,
                 "statfs": 137,
@@ -217,6 +223,7 @@ _MACHINES = {
                 "getxattr": 191,
                 "inotify_add_watch": 254,
                 "openat": 257,
+                "mkdirat": 258,
                 "newfstatat": 262,
                 "readlinkat": 267,
                 "faccessat": 269,
@@ -237,6 +244,7 @@ _MACHINES = {
             {
                 "getxattr": 8,
                 "inotify_add_watch": 27,
+                "mkdirat": 34,
                 "statfs": 43,
                 "truncate": 45,
                 "faccessat": 48,
@@ -401,19 +409,21 @@ def observe(fs: Filesystem, records: Iterable[bytes], answers: Answers) -> Obser
     reached = opened | {parent for path in opened for parent in _above(path)}
     walked: set[ImagePath] = set()
     found: set[ImagePath] = set()
+    folders = {fs.follow(path.rpartition("/")[0] or "/") or "/" for kind, path in decoded if kind == b"C"}
     names = {(kind, path) for kind, path in decoded if kind in b"FNX"}
     names |= {(b"F", name) for kind, path in names if kind == b"X" for name in _interpreters(fs, path)}
     for kind, path in names:
         links, end = _walk(fs, path, follow=kind != b"N")
         found.update(links)
-        if end is not None and not fs.is_dir(end):
-            found.add(end)
+        if end is not None:
+            (folders if fs.type_of(end) == EntryType.DIR else found).add(end)
         if end in links:  # the link itself was read: it matters if what it leads to was opened
             end = _walk(fs, path, follow=True)[1]
         if end in reached:
             walked.update(link for link in links if not _mounted(link))
     looked_at = {path for path in found - opened - walked if not _mounted(path)}
-    return Observed(frozenset(opened), frozenset(walked), frozenset(looked_at), answers)
+    there = {path for path in folders if path != "/" and fs.is_dir(path) and not _mounted(path)}
+    return Observed(frozenset(opened), frozenset(walked), frozenset(looked_at), frozenset(there), answers)
 
 
 def _walk(fs: Filesystem, path: str, follow: bool) -> tuple[list[ImagePath], ImagePath | None]:
@@ -502,8 +512,17 @@ def _mounted(path: ImagePath) -> bool:
 
 
 def missing_from(observed: Observed, kept: Collection[ImagePath]) -> list[ImagePath]:
-    """What was observed and is not kept: opened files and links first, then what was only looked at; sorted."""
-    return sorted(observed.paths - set(kept)) + sorted(observed.looked_at - set(kept))
+    """What was observed and is not kept: opened files and links, what was only looked at, directories; each sorted.
+
+    ``kept`` may leave out directories above what it lists: they are there all the same.
+    """
+    there = set(kept)
+    there |= {parent for path in kept for parent in _above(path)}
+    return [
+        path
+        for group in (observed.paths, observed.looked_at, observed.folders)
+        for path in sorted(group - there)
+    ]
 
 
 # --- the watcher: a process of its own ------------------------------------------------------------------------------
@@ -537,7 +556,7 @@ class _Vector(ctypes.Structure):
 
 class _Watcher:
     """Writes NUL-terminated records: ``O``path opened; ``F``, ``N``, ``X``name asked for (the link at its end
-    followed, not followed, executed).
+    followed, not followed, executed); ``C``name that may have been made.
     """
 
     def __init__(self, process: int, output: BinaryIO) -> None:
@@ -673,6 +692,8 @@ class _Watcher:
         whole = self._absolute(task, directory, path)
         if whole is None:
             return
+        if kind & _MAKES or (kind & _CREATES and arguments[flags] & _O_CREAT):
+            self._record(b"C", whole)
         if kind & _EXEC:
             self._record(b"X", whole)
         elif kind & _NOFOLLOW or (flags >= 0 and arguments[flags] & nofollow):

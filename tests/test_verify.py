@@ -211,6 +211,7 @@ int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "die")) { puts("dying words"); return 9; }
     signal(SIGTERM, quit);
     stat("/data/looked-at", &found);
+    open("/var/run/made", O_CREAT | O_RDWR, 0600);
     int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])),
@@ -329,6 +330,7 @@ def test_a_missing_file_fails_its_checks_alone(images: Images, port: int) -> Non
     assert not told["run cat /data/b"].same and "No such file" in told["run cat /data/b"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_an_image_that_ends_at_once_and_one_that_never_answers(images: Images, port: int) -> None:
     good = images.make(FILES)
@@ -344,6 +346,7 @@ def test_an_image_that_ends_at_once_and_one_that_never_answers(images: Images, p
     assert "still running" in stuck["run hang"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_without_a_probe_it_must_start_alike(images: Images) -> None:
     good = images.make(FILES)
@@ -463,11 +466,14 @@ def test_what_is_opened_and_looked_at_is_observed(images: Images, port: int) -> 
         trace.check_available()
     except UnavailableError as error:
         pytest.skip(str(error))
-    tag = images.make({**FILES, "never": b"1"}, Entrypoint=["app"], Env=["PATH=/nowhere:/"])
+    tag = images.make(
+        {**FILES, "never": b"1", "../var/run/never": b""}, Entrypoint=["app"], Env=["PATH=/nowhere:/"]
+    )
     probe = Probe((HttpProbe(port, "/a"),), (ExecProbe(("cat", "data/b")),))
     with layerlens.open_image(f"docker://{tag}") as opened, open_engine(tag) as source:
         observed = trace.trace(source.engine, source.image.image_id, opened.fs, opened.config, probe)
     assert observed.paths == {"/app", "/data/a", "/data/b"}
     assert observed.looked_at == {"/data/looked-at"}
+    assert observed.folders == {"/var/run"}
     assert observed.answers.http[probe.http[0]].body == b"alpha"
-    assert trace.missing_from(observed, {"/app", "/data/a"}) == ["/data/b", "/data/looked-at"]
+    assert trace.missing_from(observed, {"/app", "/data/a"}) == ["/data/b", "/data/looked-at", "/var/run"]
