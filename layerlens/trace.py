@@ -412,6 +412,7 @@ def observe(fs: Filesystem, records: Iterable[bytes], answers: Answers) -> Obser
     folders = {fs.follow(path.rpartition("/")[0] or "/") or "/" for kind, path in decoded if kind == b"C"}
     names = {(kind, path) for kind, path in decoded if kind in b"FNX"}
     names |= {(b"F", name) for kind, path in names if kind == b"X" for name in _interpreters(fs, path)}
+    named: set[ImagePath] = set()
     for kind, path in names:
         links, end = _walk(fs, path, follow=kind != b"N")
         found.update(links)
@@ -420,10 +421,24 @@ def observe(fs: Filesystem, records: Iterable[bytes], answers: Answers) -> Obser
         if end in links:  # the link itself was read: it matters if what it leads to was opened
             end = _walk(fs, path, follow=True)[1]
         if end in reached:
+            named.add(end)
             walked.update(link for link in links if not _mounted(link))
+    walked |= _links_to(fs, opened - named)
     looked_at = {path for path in found - opened - walked if not _mounted(path)}
     there = {path for path in folders if path != "/" and fs.is_dir(path) and not _mounted(path)}
     return Observed(frozenset(opened), frozenset(walked), frozenset(looked_at), frozenset(there), answers)
+
+
+def _links_to(fs: Filesystem, unnamed: set[ImagePath]) -> set[ImagePath]:
+    """Every link to files that were opened by no name that ptrace saw, or to a directory above them.
+
+    Whatever the engine runs in a container from outside (a health check) is no child of its first process.
+    """
+    if not unnamed:
+        return set()
+    ends = unnamed | {parent for path in unnamed for parent in _above(path)}
+    links = (path for path in fs.live if fs.type_of(path) == EntryType.SYMLINK)
+    return {path for path in links if fs.follow(path) in ends and not _mounted(path)}
 
 
 def _walk(fs: Filesystem, path: str, follow: bool) -> tuple[list[ImagePath], ImagePath | None]:

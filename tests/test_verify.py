@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from imagekit import File, docker_archive_old, image, layer, tar_of
+from imagekit import File, Symlink, docker_archive_old, image, layer, tar_of
+from squashkit import squash
 from test_engine_oracle import docker
 
 from layerlens.errors import ImageNotFoundError, PlatformError, UnavailableError, UsageError, VerifyError
@@ -477,3 +478,22 @@ def test_what_is_opened_and_looked_at_is_observed(images: Images, port: int) -> 
     assert observed.folders == {"/var/run"}
     assert observed.answers.http[probe.http[0]].body == b"alpha"
     assert trace.missing_from(observed, {"/app", "/data/a"}) == ["/data/b", "/data/looked-at", "/var/run"]
+
+
+def test_links_are_observed_where_only_the_file_events_tell() -> None:
+    from layerlens.trace import observe
+
+    raw = layer(
+        {
+            "/lib": Symlink(target="usr/lib"),
+            "/usr/lib/libx.so.1": Symlink(target="libx.so.1.2"),
+            "/usr/lib/libx.so.1.2": b"",
+            "/usr/lib/liby.so.1": Symlink(target="liby.so.1.0"),
+            "/usr/lib/liby.so.1.0": b"",
+            "/usr/lib/y": Symlink(target="liby.so.1.0"),
+        }
+    )
+    seen = observe(
+        squash(raw), [b"O/usr/lib/libx.so.1.2", b"O/usr/lib/liby.so.1.0", b"F/usr/lib/liby.so.1"], Answers()
+    )
+    assert seen.walked == {"/lib", "/usr/lib/libx.so.1", "/usr/lib/liby.so.1"}
