@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from layerlens.ecosystems import Installs, ecosystems
+from layerlens.ecosystems import Installs, ecosystems, os_release
 from layerlens.filesystem import Filesystem
 from layerlens.model import ImageConfig, ImagePath, Package
 
@@ -114,14 +114,6 @@ def choose(
     return Choice((), (), (), "its distribution is not known")
 
 
-def server() -> Choice:
-    """What a static site stands on."""
-    row = _table()["server"]
-    return Choice(
-        tuple(row["slim"]), tuple(row["musl"]), (), "a static site needs a web server and nothing else"
-    )
-
-
 def _words(numbers: Sequence[str], release: Mapping[str, str]) -> dict[str, str]:
     words = {"version": release.get("VERSION_ID", ""), "codename": release.get("VERSION_CODENAME", "")}
     if numbers:
@@ -134,16 +126,6 @@ def _filled(patterns: Sequence[str], words: Mapping[str, str]) -> Iterator[str]:
     for pattern in patterns:
         if set(re.findall(r"\{(\w+)\}", pattern)) <= words.keys():
             yield pattern.format(**words)
-
-
-def os_release(fs: Filesystem) -> dict[str, str]:
-    """The fields of /etc/os-release (os-release(5)), quotes taken off; empty where there is none."""
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
-        if fs.is_file(path):
-            lines = fs.read_text(path, 1 << 16).splitlines()
-            pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-            return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
-    return {}
 
 
 def in_tree(path: ImagePath, patterns: Sequence[str]) -> bool:

@@ -69,6 +69,20 @@ class Ecosystem(Protocol):
         """The packages installed in the image, in a stable order; trouble goes to ``diagnostics``."""
 
 
+class WithoutPackages:
+    """What an ecosystem inherits that only says what files and command lines need."""
+
+    def wants(self, path: ImagePath) -> bool:
+        """Nothing, since there are no packages to read of."""
+        return False
+
+    def packages(
+        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
+    ) -> Iterable[Package]:
+        """None."""
+        return ()
+
+
 UNNEEDED_CATEGORIES = frozenset(
     [
         "secrets",
@@ -368,3 +382,14 @@ def bounded_read(
         raw = raw[:limit]
     text = raw.decode("utf-8", "surrogateescape")
     return text[1:] if text.startswith("\ufeff") else text
+
+
+def os_release(fs: Filesystem) -> dict[str, str]:
+    """The fields of /etc/os-release (os-release(5)) that have a value, quotes taken off; empty without one."""
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        real = fs.follow(path)
+        if real is not None and fs.type_of(real) == EntryType.FILE:
+            text = bounded_read(fs, real, [], limit=64 * 1024) or ""
+            pairs = (line.partition("=") for line in text.split("\n") if not line.startswith("#"))
+            return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs if value}
+    return {}

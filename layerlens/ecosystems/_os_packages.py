@@ -12,8 +12,8 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, bounded_read
-from layerlens.model import Command, Diagnostic, Edge, EntryType, ImagePath, Package
+from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, os_release
+from layerlens.model import Command, Edge, EntryType, ImagePath, Package
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -434,7 +434,7 @@ def same_release(one: Filesystem, other: Filesystem, version_parts: int | None) 
     ``version_parts`` are how many parts of VERSION_ID a release has whose packages go together; None: all. An
     image without the file is of no release that is known.
     """
-    first, second = _release(one), _release(other)
+    first, second = os_release(one), os_release(other)
     if not first.get("ID") or first.get("ID") != second.get("ID"):
         return False
     versions = [
@@ -442,17 +442,6 @@ def same_release(one: Filesystem, other: Filesystem, version_parts: int | None) 
         for found in (first, second)
     ]
     return versions[0] == versions[1] and bool(versions[0])
-
-
-def _release(fs: Filesystem) -> dict[str, str]:
-    ignored: list[Diagnostic] = []
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
-        real = fs.follow(path)
-        if real is not None and fs.type_of(real) == _FILE:
-            text = bounded_read(fs, real, ignored, limit=64 * 1024) or ""
-            pairs = (line.partition("=") for line in text.split("\n") if not line.startswith("#"))
-            return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs if value}
-    return {}
 
 
 def has_program(fs: Filesystem, names: Iterable[str]) -> bool:

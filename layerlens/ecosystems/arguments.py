@@ -10,11 +10,11 @@ import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView
-from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
+from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, WithoutPackages
+from layerlens.model import Command, Edge, EntryType, ImagePath
 
 if TYPE_CHECKING:
-    from layerlens.filesystem import Filesystem
+    pass
 
 APPLICATION = frozenset(["app", "other"])
 """Categories of files that are the application's own."""
@@ -37,20 +37,10 @@ LONGEST = 1024
 """Longer words are programs and texts, not paths."""
 
 
-class Arguments:
+class Arguments(WithoutPackages):
     """Words that name files, whatever program is given them."""
 
     name = "arguments"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: words are no packages."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> ArgumentsExplorer:
         """The files that words name."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import UNNEEDED_CATEGORIES, Binding, Explorer, ImageView
+from layerlens.ecosystems import UNNEEDED_CATEGORIES, Binding, Explorer, ImageView, WithoutPackages
 from layerlens.ecosystems._dynamicloader import (
     CACHE_PATH,
     DynamicLoader,
@@ -42,12 +42,9 @@ from layerlens.errors import LayerLensError
 from layerlens.model import (
     Certainty,
     Command,
-    Diagnostic,
     Edge,
     EntryType,
-    ImageConfig,
     ImagePath,
-    Package,
 )
 
 if TYPE_CHECKING:
@@ -104,20 +101,10 @@ _PATHS = re.compile(rb"(?<![\w.+@%/:-])/[\w.+@%/-]{2,255}")
 """Absolute paths of a text, without those of URLs."""
 
 
-class Elf:
-    """Programs and libraries in the Executable and Linkable Format; it has no packages."""
+class Elf(WithoutPackages):
+    """Programs and libraries in the Executable and Linkable Format."""
 
     name = "elf"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: no package is read."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> Explorer:
         """What the ELF files of an image need."""

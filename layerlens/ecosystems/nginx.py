@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import Explorer, ImageView
+from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
-from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
+from layerlens.model import Command, Edge, ImagePath
 
 if TYPE_CHECKING:
-    from layerlens.filesystem import Filesystem
+    pass
 
 PROGRAMS = frozenset(["nginx", "nginx-debug", "openresty", "angie", "tengine", "freenginx"])
 CONFIG_LIMIT = 4 << 20
@@ -71,20 +71,10 @@ _TOKEN = re.compile(
 )
 
 
-class Nginx:
+class Nginx(WithoutPackages):
     """The configuration of nginx and of what is built on it."""
 
     name = "nginx"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: configuration is no package."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> NginxExplorer:
         """What a running nginx reads and writes."""

@@ -14,10 +14,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import Explorer, ImageView
+from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
+from layerlens.ecosystems._options import after_options
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
-from layerlens.model import Certainty, Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
+from layerlens.model import Certainty, Command, Edge, EntryType, ImagePath
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -88,20 +89,10 @@ _LIB_WORD = re.compile(r"""["']([^"'\n]{1,300})["']|qw\s*[(/\[{<]([^)/\]}>\n]{1,
 _LITERAL_MODULE = re.compile(r"""["']([A-Z]\w*(?:::\w+)+)["']""")
 
 
-class Perl:
-    """Perl programs; packages of Perl are the distribution's."""
+class Perl(WithoutPackages):
+    """Perl programs; their packages are the distribution's: CPAN asks for no list of files that could be read."""
 
     name = "perl"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: what CPAN installs lists its files in formats of which none is required."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> PerlExplorer:
         """What Perl programs use."""
@@ -272,15 +263,7 @@ class _Options:
         self.code = ""
         self.script: str | None = None
         self.searches = False
-        at = 0
-        while at < len(words):
-            word = words[at]
-            if word == "--":
-                at += 1
-                break
-            if not word.startswith("-") or word == "-":
-                break
-            at += self._one(word, words[at + 1] if at + 1 < len(words) else "")
+        at = after_options(words, self._one)
         if not self.code and at < len(words):
             self.script = words[at]
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, bounded_read
+from layerlens.ecosystems._options import after_options
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
 from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
@@ -404,27 +405,21 @@ class _Options:
         self.config: str | None = None
         self.served = self.no_ini = False
         self.extensions: list[str] = []
-        at = 0
-        while at < len(words):
-            word = words[at]
-            if word == "--":
-                at += 1
-                break
-            if not word.startswith("-") or word == "-":
-                break
-            name, value = word[:2], word[2:]
-            if word.startswith("--"):
-                name, _, value = word.partition("=")
-                name = {"--fpm-config": "-y", "--php-ini": "-c", "--define": "-d", "--docroot": "-t"}.get(
-                    name, name
-                )
-            if name in TAKES_WORD and not value and at + 1 < len(words):
-                at += 1
-                value = words[at]
-            self._set(name, value)
-            at += 1
+        at = after_options(words, self._one)
         if at < len(words):
             self._operand(words[at])
+
+    def _one(self, word: str, following: str) -> int:
+        """Note an option; how many words it takes."""
+        name, value = word[:2], word[2:]
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            name = {"--fpm-config": "-y", "--php-ini": "-c", "--define": "-d", "--docroot": "-t"}.get(
+                name, name
+            )
+        apart = name in TAKES_WORD and not value
+        self._set(name, following if apart else value)
+        return 2 if apart else 1
 
     def _operand(self, word: str) -> None:
         if self.script is None and self.code is None:

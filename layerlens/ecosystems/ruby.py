@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, bounded_read
+from layerlens.ecosystems._options import after_options
 from layerlens.ecosystems.arguments import SHARED, clean, literal_files
 from layerlens.errors import LayerLensError
 from layerlens.model import Certainty, Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
@@ -642,23 +643,10 @@ class _Options:
     def __init__(self, words: Sequence[str]) -> None:
         self.libraries: list[str] = []
         self.folders: list[str] = []
-        rest = self._options(words)
+        rest = words[after_options(words, self._one) :]
         if self.code is None and rest:
             self.script, rest = rest[0], rest[1:]
         self.arguments = tuple(rest)
-
-    def _options(self, words: Sequence[str]) -> Sequence[str]:
-        """Note the options; the words after them."""
-        at = 0
-        while at < len(words):
-            word = words[at]
-            if word == "--":
-                at += 1
-                break
-            if not word.startswith("-") or word == "-":
-                break
-            at += self._one(word, words[at + 1] if at + 1 < len(words) else "")
-        return words[at:]
 
     def _one(self, word: str, following: str) -> int:
         """Note an option; how many words it takes."""

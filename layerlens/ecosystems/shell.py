@@ -19,15 +19,14 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import Explorer, ImageView
+from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import SHARED, clean, named
 from layerlens.errors import LayerLensError
-from layerlens.model import Certainty, Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
+from layerlens.model import Certainty, Command, Edge, EntryType, ImagePath
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-    from layerlens.filesystem import Filesystem
 
 SHELLS = frozenset(["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "rbash", "lksh", "hush", "yash"])
 """Programs whose command line is that of sh(1) (POSIX.1-2017, XCU ``sh``), applets of busybox included."""
@@ -121,20 +120,10 @@ def shown(word: str) -> str:
     return _UNKNOWN.sub(r"\1", word)
 
 
-class Shell:
+class Shell(WithoutPackages):
     """Shell scripts and the command lines of shells."""
 
     name = "shell"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: scripts are no packages."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> ShellExplorer:
         """What scripts run and read."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import Explorer, ImageView
+from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import clean
 from layerlens.errors import LayerLensError
-from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
+from layerlens.model import Command, Edge, ImagePath
 
 if TYPE_CHECKING:
-    from layerlens.filesystem import Filesystem
+    pass
 
 DEFAULTS = (
     # Where supervisord looks without -c, in order; relative ones in its working directory ("Running Supervisor").
@@ -33,20 +33,10 @@ MAX_CONFIGS = 500
 Section = tuple[str, dict[str, str]]
 
 
-class Supervisor:
+class Supervisor(WithoutPackages):
     """The configuration of supervisord."""
 
     name = "supervisor"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: configuration is no package."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> SupervisorExplorer:
         """What supervisord starts."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import Explorer, ImageView
-from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
+from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
+from layerlens.model import Command, Edge, ImagePath
 
 if TYPE_CHECKING:
-    from layerlens.filesystem import Filesystem
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +121,10 @@ AWKS = frozenset(["awk", "mawk", "gawk", "nawk", "original-awk"])
 MAX_FILES = 256
 
 
-class Wrappers:
+class Wrappers(WithoutPackages):
     """Programs that run other programs."""
 
     name = "wrappers"
-
-    def wants(self, path: ImagePath) -> bool:
-        """Nothing: command lines are no packages."""
-        return False
-
-    def packages(
-        self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]
-    ) -> Iterable[Package]:
-        """None."""
-        return ()
 
     def explorer(self, image: ImageView) -> WrappersExplorer:
         """The commands inside command lines."""
