@@ -488,8 +488,10 @@ class Filesystem:
 
     # -- links ---------------------------------------------------------------------------------------------
 
-    def resolve(self, path: ImagePath) -> ImagePath:
+    def resolve(self, path: ImagePath, walked: list[ImagePath] | None = None) -> ImagePath:
         """The canonical path, every symbolic link followed inside the image (path_resolution(7)).
+
+        The links that are followed are added to ``walked``, in order, also where it raises.
 
         Raises:
             PathNotFoundError: some component does not exist.
@@ -517,6 +519,8 @@ class Filesystem:
                 if pending:
                     raise PathNotFoundError(f"not a directory in the image: {step}", "Check the path.")
                 return step
+            if walked is not None:
+                walked.append(step)
             links += 1
             if links > MAX_LINKS:
                 raise LinkLoopError(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from layerlens.attribution import Attribution
 from layerlens.ecosystems import Explores, ImageView, ecosystems
-from layerlens.errors import PathNotFoundError, UsageError
-from layerlens.filesystem import MAX_LINKS, Filesystem
+from layerlens.errors import LinkLoopError, PathNotFoundError, UsageError
+from layerlens.filesystem import Filesystem
 from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package, Severity
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _FILE = int(EntryType.FILE)
 _DIR = int(EntryType.DIR)
-_SYMLINK = int(EntryType.SYMLINK)
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for without a PATH in the config (moby, ``oci/defaults``)."""
@@ -203,27 +202,27 @@ class Needs:
         if key in self._edges_seen:
             return fs.follow(edge.target)
         self._edges_seen.add(key)
-        target = edge.target
-        for _ in range(MAX_LINKS):
-            link = self._first_link(target)
-            if link is None:  # so that ".." is the directory that holds the name
-                target = "/" + posixpath.normpath(target).lstrip("/") if "/." in target else target
-                break
-            at, onward = link
-            if self._is_dropped(at):
+        asked, looping = edge.target, False
+        target: ImagePath | None = None
+        walked: list[ImagePath] = []
+        try:
+            target = fs.resolve(asked, walked)
+        except PathNotFoundError:
+            pass  # told below, once the links that lead nowhere are kept
+        except LinkLoopError:
+            looping = True
+        for link in walked:
+            if self._is_dropped(link):
                 return None
-            first = Edge(edge.source, at, edge.kind, edge.evidence, edge.certainty)
-            self._record(first)
-            edge = Edge(at, onward, "symlink", f"symbolic link {at} → {fs.entry(at).link_target}", "certain")
-            target = onward
-        else:
-            self.view.diagnose("link-loop", "symbolic links lead in a circle", edge.target)
-            return None
-        if not fs.exists(target):
+            self._record(Edge(edge.source, link, edge.kind, edge.evidence, edge.certainty))
+            told = f"symbolic link {link} → {fs.entry(link).link_target}"
+            edge = Edge(link, asked, "symlink", told, "certain")
+        if looping:
+            self.view.diagnose("link-loop", "symbolic links lead in a circle", asked)
+        if target is None:
             if edge.certainty == "certain" and edge.kind != "symlink":
-                self.view.diagnose(
-                    "missing-file", f"is needed ({edge.evidence}) and not in the image", target
-                )
+                told = f"is needed ({edge.evidence}) and not in the image"
+                self.view.diagnose("missing-file", told, posixpath.normpath(asked))
             return None
         if target == "/":
             return target
@@ -247,26 +246,6 @@ class Needs:
                     edge.target, name, "hard-link", "the same file under another name", "certain"
                 )
         return True
-
-    def _first_link(self, path: ImagePath) -> tuple[ImagePath, ImagePath] | None:
-        """The first symbolic link on the way to ``path``, and the path that following it gives."""
-        fs = self.fs
-        at = ""
-        parts = [part for part in path.split("/") if part]
-        for number, part in enumerate(parts):
-            if part == ".":
-                continue
-            if part == "..":
-                at = at.rpartition("/")[0]
-                continue
-            step = f"{at}/{part}"
-            if fs.type_of(step) == _SYMLINK:
-                text = fs.entry(step).link_target or ""
-                rest = "/".join(parts[number + 1 :])
-                start = text if text.startswith("/") else f"{at}/{text}"
-                return step, "/" + f"{start}/{rest}".strip("/")
-            at = step
-        return None
 
     def _is_dropped(self, path: ImagePath) -> bool:
         if not self._dropped:

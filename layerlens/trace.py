@@ -35,6 +35,7 @@ from typing import BinaryIO
 
 from layerlens.errors import LayerLensError, LinkLoopError, PathNotFoundError, UnavailableError, VerifyError
 from layerlens.filesystem import Filesystem
+from layerlens.graph import shebang
 from layerlens.model import EntryType, ImageConfig, ImagePath
 from layerlens.probing import Answers, Probe, ask
 from layerlens.sources.containers import Container, ContainerSpec
@@ -56,7 +57,6 @@ MOUNTED = (
 _FIFO = f"{GATE_FOLDER}/go".encode()
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a container whose image sets none (moby, oci/defaults)."""
-_MAX_LINKS = 40
 _MAX_INTERPRETERS = 4
 """How deep the kernel follows ``#!`` (BINPRM_MAX_RECURSION)."""
 _READY_S = 20.0
@@ -444,36 +444,17 @@ def _links_to(fs: Filesystem, unnamed: set[ImagePath]) -> set[ImagePath]:
 def _walk(fs: Filesystem, path: str, follow: bool) -> tuple[list[ImagePath], ImagePath | None]:
     """The links walked on the way to ``path``, and what it is in the end; None if it is not in the image."""
     links: list[ImagePath] = []
-    pending = [part for part in reversed(path.split("/")) if part]
-    at = ""
-    while pending:
-        part = pending.pop()
-        if part == ".":
-            continue
-        if part == "..":
-            at = at.rpartition("/")[0]
-            continue
-        step = f"{at}/{part}"
-        if fs.type_of(step) is None:
-            return links, None
-        if fs.type_of(step) != EntryType.SYMLINK:
-            at = step
-            continue
-        links.append(step)
-        if not pending and not follow:
-            return links, step
-        target = _target(fs, step)
-        if len(links) > _MAX_LINKS or target is None:
-            return links, None
-        if target.startswith("/"):
-            at = ""
-        pending.extend(part for part in reversed(target.split("/")) if part)
-    return links, at or "/"
-
-
-def _target(fs: Filesystem, link: ImagePath) -> str | None:
-    gid = fs.payload_gid(link)
-    return None if gid is None else fs.stored_entry(gid).link_target
+    folder, _, name = path.rstrip("/").rpartition("/")
+    try:
+        if follow or name in ("", ".", ".."):
+            return links, fs.resolve(path, links)
+        above = fs.resolve(folder or "/", links)
+    except (PathNotFoundError, LinkLoopError):
+        return links, None
+    end = f"{above.rstrip('/')}/{name}"
+    if fs.type_of(end) == EntryType.SYMLINK:
+        links.append(end)
+    return links, end if fs.exists(end) else None
 
 
 def _interpreters(fs: Filesystem, program: str) -> Iterator[str]:
@@ -489,10 +470,10 @@ def _interpreters(fs: Filesystem, program: str) -> Iterator[str]:
             if loader:
                 yield loader
             return
-        words = start[2:].partition(b"\n")[0].split()
-        if not words or not words[0].startswith(b"/"):
+        words = shebang(start)
+        if not words or not words[0].startswith("/"):
             return
-        program = os.fsdecode(words[0])
+        program = words[0]
         yield program
 
 
