@@ -140,11 +140,10 @@ class Plan(planning.Plan):
         """The multi-stage Dockerfile that ships what the plan keeps."""
         return self.written(name).text
 
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as `recommend --format json` prints it."""
-        found = planning.Plan.to_dict(self)
-        made = self.written()
-        return {**found, "dockerfile": made.text, "files": dict(made.files)}
+    def to_dict(self, made: Written | None = None) -> dict[str, Any]:
+        """The plan as `recommend --format json` prints it; ``made`` is its Dockerfile where that is written."""
+        made = made or self.written()
+        return {**planning.Plan.to_dict(self), "dockerfile": made.text, "files": dict(made.files)}
 
     def _repr_html_(self) -> str:
         from layerlens.render.notebook import plan_html
@@ -394,7 +393,7 @@ class Image:
             choice=choice,
             layer_bytes=sum(sum(layer.index.sizes) for layer in self.layers),
             instructions=self.instructions,
-            musl=[found for name in choice.musl if (found := self._open_base(name)) is not None],
+            musl=(found for name in choice.musl if (found := self._open_base(name)) is not None),
             warnings=warnings,
         )
         planning.refuse_other_libc(made)

@@ -295,7 +295,7 @@ def recommend(
         )
         target = output if output is not None and str(output) != "-" else dockerfile if replace else None
         made = plan.written(target.name if target is not None else "Dockerfile")
-        document = {**plan.to_dict(), "dockerfile": made.text, "files": dict(made.files)}
+        document = plan.to_dict(made)
     if format is PlanFormat.json:
         from layerlens.render import json
 

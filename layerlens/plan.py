@@ -9,8 +9,9 @@ as an image.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from layerlens.categories import CATEGORIES
@@ -28,7 +29,7 @@ from layerlens.model import (
     Package,
     Verdict,
 )
-from layerlens.report import display
+from layerlens.report import diagnostic_row, display
 from layerlens.runtime import SCRATCH, Base, Choice, in_tree, installer
 
 _FILE, _DIR, _SYMLINK = int(EntryType.FILE), int(EntryType.DIR), int(EntryType.SYMLINK)
@@ -225,24 +226,8 @@ class Plan:
                 "package_bytes": self.totals.package_bytes,
                 "drop_bytes": self.totals.drop_bytes,
             },
-            "dropped": [
-                {
-                    "path": display(d.path),
-                    "size_bytes": d.size_bytes,
-                    "category": d.category,
-                    "reason": d.reason,
-                }
-                for d in self.dropped
-            ],
-            "removed_in_builder": [
-                {
-                    "path": display(d.path),
-                    "size_bytes": d.size_bytes,
-                    "category": d.category,
-                    "reason": d.reason,
-                }
-                for d in self.removals
-            ],
+            "dropped": [_left_behind_row(tree) for tree in self.dropped],
+            "removed_in_builder": [_left_behind_row(tree) for tree in self.removals],
             "improvements": [{"line": i.line, "reason": i.reason} for i in self.improvements],
             "estimated_bytes": self.estimated_bytes,
             "saved_bytes": self.saved_bytes,
@@ -258,15 +243,7 @@ class Plan:
             ],
             "dockerignore": [display(line) for line in self.dockerignore],
             "warnings": [display(line) for line in self.warnings],
-            "diagnostics": [
-                {
-                    "severity": d.severity,
-                    "code": d.code,
-                    "message": display(d.message),
-                    "path": None if d.path is None else display(d.path),
-                }
-                for d in self.diagnostics
-            ],
+            "diagnostics": [diagnostic_row(diagnostic) for diagnostic in self.diagnostics],
         }
 
     def copies_dict(self) -> list[dict[str, Any]]:
@@ -294,6 +271,15 @@ class Plan:
         ]
 
 
+def _left_behind_row(tree: LeftBehind) -> dict[str, Any]:
+    return {
+        "path": display(tree.path),
+        "size_bytes": tree.size_bytes,
+        "category": tree.category,
+        "reason": tree.reason,
+    }
+
+
 def is_static(needs: Needs) -> bool:
     """Whether nothing that is kept asks for a dynamic loader or an interpreter: such programs run on scratch."""
     return not any(edge.kind in ("interpreter", "needed", "script") for edge in needs.edges)
@@ -306,13 +292,13 @@ def make_plan(
     choice: Choice,
     layer_bytes: int,
     instructions: Sequence[Instruction] = (),
-    musl: Sequence[Base] = (),
+    musl: Iterable[Base] = (),
     warnings: Iterable[str] = (),
 ) -> Plan:
     """The plan that ships what ``needs`` keeps on ``base``, or on nothing where that is None.
 
     ``choice`` is where the base came from, ``instructions`` the image's history and ``musl`` bases of the same family
-    that would be offered beside it.
+    that would be offered beside it; they are asked for only where they would do.
 
     Raises:
         UsageError: the base has another libc than the files that would be copied onto it.
@@ -330,7 +316,7 @@ class _Planner:
         choice: Choice,
         layer_bytes: int,
         instructions: Sequence[Instruction],
-        musl: Sequence[Base],
+        musl: Iterable[Base],
         warnings: Iterable[str],
     ) -> None:
         self.needs, self.base, self.choice = needs, base, choice
@@ -341,7 +327,6 @@ class _Planner:
         self.reasons: dict[ImagePath, Edge] = {}
         self.installed: list[Package] = []
         self.os_names: tuple[str, ...] = ()
-        self._found_installers: list[Installs] | None = None
         self.install_line: str | None = None
         self.improvements = self._improvements()
         self.removals: list[LeftBehind] = []
@@ -383,7 +368,7 @@ class _Planner:
             layer_bytes=self.layer_bytes,
             estimated_bytes=estimated,
             dockerignore=tuple(self._dockerignore()),
-            alternatives=tuple(self._alternatives(totals, copies)),
+            alternatives=tuple(self._alternatives(totals)),
             rewrites=self._rewrites(),
             warnings=tuple(self.warnings),
             diagnostics=tuple(self.needs.diagnostics),
@@ -407,9 +392,9 @@ class _Planner:
         if self._base_has(path, base.fs, owner) or self._is_derived(path, base.fs):
             return "base"
         if owner is None or not owner.is_os:
-            by = self._generated(path, base)
+            by = self._generated(path)
             return "copy" if by is None else ("base" if by in base.os_packages else "package")
-        if owner.name in base.os_packages or installer(self.fs, base, owner.ecosystem) is None:
+        if owner.name in base.os_packages or owner.ecosystem not in self.installers:
             return "copy"
         return "package"
 
@@ -452,22 +437,22 @@ class _Planner:
         gid, theirs = fs.payload_gid(path), other.payload_gid(path)
         return gid is not None and theirs is not None and fs.digest(gid) == other.digest(theirs)
 
-    def _generated(self, path: ImagePath, base: Base) -> str | None:
+    def _generated(self, path: ImagePath) -> str | None:
         """The OS package whose maintainer scripts make this path, where it is installed or in the base."""
-        for found in self._installers(base):
+        for found in self.installers.values():
             if isinstance(found, Unpacks):
                 name = found.generated_by(self.fs, path)
                 if name is not None:
                     return name
         return None
 
-    def _installers(self, base: Base) -> list[Installs]:
-        """What can install the image's OS packages in the base; asked once."""
-        if self._found_installers is None:
-            names = sorted({package.ecosystem for package in self.attribution.packages if package.is_os})
-            every = [installer(self.fs, base, name) for name in names]
-            self._found_installers = [found for found in every if found is not None]
-        return self._found_installers
+    @cached_property
+    def installers(self) -> dict[str, Installs]:
+        """What can install the image's OS packages in the base, by the name of their ecosystem."""
+        if self.base is None:
+            return {}
+        names = sorted({package.ecosystem for package in self.attribution.packages if package.is_os})
+        return {name: found for name in names if (found := installer(self.fs, self.base, name)) is not None}
 
     def _ship_packages(self) -> None:
         """Settle which OS packages are installed; what is cheaper to copy is copied."""
@@ -475,18 +460,16 @@ class _Planner:
             return
         fs, base = self.fs, self.base
         needed: dict[str, int] = {}
-        package_of: dict[str, Package] = {}
         generated: set[str] = set()
         for path, verdict in self.verdicts.items():
             if verdict != "package":
                 continue
             owner = self.attribution.owner_of(path)
             if owner is None:
-                name = self._generated(path, base)
+                name = self._generated(path)
                 if name is not None:
                     generated.add(name)
                 continue
-            package_of[owner.name] = owner
             needed[owner.name] = needed.get(owner.name, 0) + (
                 fs.size(path) if fs.type_of(path) == _FILE else 0
             )
@@ -495,9 +478,7 @@ class _Planner:
         os_packages = [package for package in self.attribution.packages if package.is_os]
         by_name = {package.name: package for package in os_packages}
         names = sorted(set(needed) | (generated & by_name.keys()))
-        ecosystem = by_name[names[0]].ecosystem
-        found = installer(fs, base, ecosystem)
-        assert found is not None, "a verdict of `package` was given for an installer"
+        found = self.installers[by_name[names[0]].ecosystem]
         present = base.os_packages
         sizes = dict(
             zip((id(p) for p in self.attribution.packages), self.attribution.package_bytes, strict=True)
@@ -527,21 +508,23 @@ class _Planner:
         covered = {p.name for p in found.closure(top, os_packages, present)}
         self.os_names = tuple(top if brought <= covered else names)
         self.install_line = found.install_lines(self.os_names)
+        first_needed: dict[int, ImagePath] = {}
+        for path in self.needs.kept:
+            owner = self.attribution.owner_of(path)
+            if owner is not None:
+                first_needed.setdefault(id(owner), path)
         for package in self.installed:
-            source = next((p for p, e in self.needs.kept.items() if self._owned_by(p, package)), None)
+            source = first_needed.get(id(package), "FROM")
             for path in package.paths:
                 if path in fs.live and path not in self.verdicts and fs.type_of(path) != _DIR:
                     self.verdicts[path] = "package"
                     self.reasons[path] = Edge(
-                        source or "FROM",
+                        source,
                         path,
                         "package",
                         f"the package {package.name} is installed whole",
                         "certain",
                     )
-
-    def _owned_by(self, path: ImagePath, package: Package) -> bool:
-        return self.attribution.owner_of(path) is package
 
     def _ship_along(self, copies: Sequence[Copy]) -> None:
         """What a directory that is copied whole brings along."""
@@ -653,15 +636,11 @@ class _Planner:
         attribution = self.attribution
         sums: Counter[str] = Counter()
         for gid, paths in _payloads(self.fs):
-            shipped: Verdict = "drop"
-            for path in paths:
-                shipped = self.verdicts.get(path, "drop")
-                if shipped != "drop":
-                    break
+            shipped = next((self.verdicts[path] for path in paths if path in self.verdicts), "drop")
             sums[shipped] += attribution.sizes[gid]
         package_bytes = sum(self._package_bytes(package) for package in self.installed)
         if self.installed and self.base is not None and self.base.fs is not None:
-            found = installer(self.fs, self.base, self.installed[0].ecosystem)
+            found = self.installers[self.installed[0].ecosystem]
             if isinstance(found, Unpacks):
                 package_bytes += found.overhead_bytes(self.base.fs, self.installed)
         return Totals(
@@ -675,7 +654,7 @@ class _Planner:
         """What installing a package adds: its files, but for those that the base's own rules leave out."""
         fs, base = self.fs, self.base
         assert base is not None and base.fs is not None, "packages are installed in bases that were opened"
-        found = installer(fs, base, package.ecosystem)
+        found = self.installers[package.ecosystem]
         total = 0
         for path in package.paths:
             if fs.type_of(path) == _FILE and (
@@ -748,7 +727,7 @@ class _Planner:
             return False
         return all(CATEGORIES[category] in IGNORED_CATEGORIES for category in subtree.categories)
 
-    def _alternatives(self, totals: Totals, copies: Sequence[Copy]) -> Iterator[Alternative]:
+    def _alternatives(self, totals: Totals) -> Iterator[Alternative]:
         """musl bases of the family, where nothing that is copied is bound to glibc and no package is installed."""
         if self.base is None or self.installed or bound_to_other("musl", self.needs, self.verdicts):
             return
@@ -791,7 +770,7 @@ class _Tree:
         subtree = self.attribution.subtrees.get("" if path == "/" else path)
         return 0 if subtree is None else subtree.size_bytes
 
-    def sums(self, counts: Any) -> dict[ImagePath, int]:
+    def sums(self, counts: Callable[[ImagePath], bool]) -> dict[ImagePath, int]:
         """Bytes (and one for each entry) of what ``counts`` says yes to, by directory."""
         sizes = self.attribution.sizes
         found: dict[ImagePath, int] = {}

@@ -290,16 +290,18 @@ class Report:
                 "copies": list(self.recommendation.copies),
                 "os_packages": list(self.recommendation.os_packages),
             },
-            "diagnostics": [
-                {
-                    "severity": diagnostic.severity,
-                    "code": diagnostic.code,
-                    "message": display(diagnostic.message),
-                    "path": None if diagnostic.path is None else display(diagnostic.path),
-                }
-                for diagnostic in self.diagnostics
-            ],
+            "diagnostics": [diagnostic_row(diagnostic) for diagnostic in self.diagnostics],
         }
+
+
+def diagnostic_row(diagnostic: Diagnostic) -> dict[str, Any]:
+    """A diagnostic as every document has it."""
+    return {
+        "severity": diagnostic.severity,
+        "code": diagnostic.code,
+        "message": display(diagnostic.message),
+        "path": None if diagnostic.path is None else display(diagnostic.path),
+    }
 
 
 def _optional_list(words: Sequence[str] | None) -> list[str] | None:

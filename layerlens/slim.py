@@ -22,12 +22,11 @@ from typing import Any, Protocol
 from layerlens.errors import InvalidImageError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.model import EntryType, ImagePath
+from layerlens.plan import GROUPS
 from layerlens.sources import SourceLayer
 from layerlens.tarheader import END, Head, linked, made, padded, parse_head, renamed, resized
 from layerlens.tarindex import BLOCK
 
-TITLES = ("OS and runtime", "dependencies", "application")
-"""What the layers hold, least volatile first; the group of a path is an index into this."""
 CREATED_BY = "layerlens slim"
 
 _CHUNK = 1 << 20
@@ -61,7 +60,7 @@ class SlimSpec:
     config: Mapping[str, Any]
     """The image's raw config (image-spec config.md)."""
     rewrites: Mapping[ImagePath, bytes] = field(default_factory=dict)
-    titles: Sequence[str] = TITLES
+    titles: Sequence[str] = GROUPS
 
 
 class OutputLayer(Protocol):
