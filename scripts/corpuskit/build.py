@@ -79,7 +79,7 @@ def prepared_context(case: Case, context_hash: str, say: Callable[[str], None]) 
             )
         if result.returncode != 0:
             shutil.rmtree(staging)
-            raise CorpusError(f"{case.name}: prepare.sh failed (exit {result.returncode}):\n{_tail(log)}")
+            raise CorpusError(f"{case.name}: prepare.sh failed (exit {result.returncode}):\n{tail(log)}")
     staging.rename(folder)
     return folder
 
@@ -105,20 +105,9 @@ def _build(
     log = log_file(tag.rpartition("/")[2].replace(":", "-"))
     command = ["docker", "build", "--network=host", "--rm", "--force-rm", f"--tag={tag}"]
     command += [f"--label={CONTENT_LABEL}={content}"] + ([f"--target={target}"] if target else [])
-    with log.open("wb") as stream:
-        try:
-            status = subprocess.run(
-                [*command, str(context)],
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                timeout=BUILD_TIMEOUT_S,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise CorpusError(f"{tag}: the build took more than {BUILD_TIMEOUT_S} s; log: {log}") from error
+    status = run_build(command, context, tag, log)
     if status != 0:
-        raise CorpusError(f"{tag}: {dockerfile} does not build (exit {status}); log: {log}\n{_tail(log)}")
+        raise CorpusError(f"{tag}: {dockerfile} does not build (exit {status}); log: {log}\n{tail(log)}")
     after = inspect_image(tag)
     if after is None:
         raise CorpusError(f"{tag}: the build ended well, but there is no such image; log: {log}")
@@ -129,6 +118,24 @@ def _build(
     return Built(tag, after["Id"], int(after["Size"]), False, time.monotonic() - started)
 
 
-def _tail(log: Path, lines: int = 15) -> str:
+def run_build(command: list[str], context: Path, tag: str, log: Path) -> int:
+    """Run a `docker build` of a context, its output into ``log``; the exit status."""
+    with log.open("wb") as stream:
+        try:
+            return subprocess.run(
+                [*command, str(context)],
+                cwd=context,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                timeout=BUILD_TIMEOUT_S,
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            raise CorpusError(f"{tag}: the build took more than {BUILD_TIMEOUT_S} s; log: {log}") from error
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The end of a log, indented."""
     text = log.read_text(errors="replace").splitlines()
     return os.linesep.join(f"    {line}" for line in text[-lines:])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpuskit.archives import archive_of
-from corpuskit.build import BUILD_TIMEOUT_S, prepared_context
+from corpuskit.build import prepared_context, run_build, tail
 from corpuskit.cases import REPOSITORY, STATE, Case
 from corpuskit.engine import docker, environment, inspect_image, labels, log_file
 from corpuskit.errors import CorpusError
@@ -90,21 +90,11 @@ def _build(
     command += [
         f"--label={name}={value}" for name, value in zip((ESTIMATE, SECONDS, DEFAULT), told, strict=True)
     ]
-    with log.open("wb") as stream:
-        status = subprocess.run(
-            [*command, "."],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            timeout=BUILD_TIMEOUT_S,
-        ).returncode
+    status = run_build(command, folder, tag, log)
     kept = log.with_suffix(".dockerfile")
     shutil.copyfile(folder / "Dockerfile.slim", kept)
     if status != 0:
-        end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise CorpusError(f"{tag}: the Dockerfile ({kept}) does not build (exit {status}):\n{end}")
+        raise CorpusError(f"{tag}: the Dockerfile ({kept}) does not build (exit {status}):\n{tail(log)}")
     made = made_before(case, runtime)
     assert made is not None
     if before is not None and before["Id"] != made.image_id:
