@@ -173,20 +173,24 @@ class Needs:
     # -- the search ----------------------------------------------------------------------------------------
 
     def _search(self) -> None:
-        queue = self._queue
-        while True:
-            while queue:
-                item = queue.popleft()
-                if isinstance(item, Command):
-                    self._run(item)
-                    continue
-                for explorer in self._explorers:
-                    self._add(explorer.edges(item))
-            before = len(self.kept), len(self._commands_seen)
+        self._follow()
+        before = None
+        while before != (found := (len(self.kept), len(self._commands_seen))):
+            before = found
             for explorer in self._explorers:
-                self._add(explorer.finish(self.kept))
-            if not queue and before == (len(self.kept), len(self._commands_seen)):
-                return
+                # All of it before any arrives: what is kept must not change while an explorer goes through it.
+                self._add(list(explorer.finish(self.kept)))
+            self._follow()
+
+    def _follow(self) -> None:
+        """Look at everything that waits, and at what that brings."""
+        while self._queue:
+            item = self._queue.popleft()
+            if isinstance(item, Command):
+                self._run(item)
+                continue
+            for explorer in self._explorers:
+                self._add(explorer.edges(item))
 
     def _add(self, found: Iterable[Edge | Command]) -> None:
         for item in found:
