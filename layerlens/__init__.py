@@ -16,7 +16,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from layerlens.api import Explanation as Explanation
     from layerlens.api import Image as Image
-    from layerlens.api import Plan as Plan
     from layerlens.api import Report as Report
     from layerlens.api import inspect as inspect
     from layerlens.api import open_image as open_image
@@ -36,11 +35,12 @@ if TYPE_CHECKING:
     from layerlens.errors import UnavailableError as UnavailableError
     from layerlens.errors import UsageError as UsageError
     from layerlens.errors import VerifyError as VerifyError
+    from layerlens.planned import Plan as Plan
 
 _HOMES = {
     "Explanation": "api",
     "Image": "api",
-    "Plan": "api",
+    "Plan": "planned",
     "Report": "api",
     "inspect": "api",
     "open_image": "api",

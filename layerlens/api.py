@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from layerlens import plan as planning
 from layerlens import report as report_module
 from layerlens.attribution import Attribution, find_duplicates
 from layerlens.beside import Beside
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
     from layerlens.dockerfile import Dockerfile, Stage
     from layerlens.graph import Needs
+    from layerlens.planned import Plan
     from layerlens.runtime import Base, Choice
-    from layerlens.stages import Written
 
 _MISSING_FROM_LAYER = "List the layer with `layerlens ls IMAGE --layer N`."
 
@@ -119,36 +118,6 @@ class Report(report_module.Report):
         from layerlens.render.notebook import report_html
 
         return report_html(self)
-
-
-@dataclass(slots=True)
-class Plan(planning.Plan):
-    """A plan that knows the image and the Dockerfile that it is for, and shows itself in Jupyter."""
-
-    reference: str = ""
-    """The image, as a FROM line would name it."""
-    source: Dockerfile | None = field(default=None, repr=False)
-    target: Stage | None = field(default=None, repr=False)
-
-    def written(self, name: str = "Dockerfile") -> Written:
-        """The Dockerfile, named ``name``, with what belongs beside it and what each of its copies brings."""
-        from layerlens import stages
-
-        return stages.written(self, self.reference, source=self.source, target=self.target, name=name)
-
-    def dockerfile(self, name: str = "Dockerfile") -> str:
-        """The multi-stage Dockerfile that ships what the plan keeps."""
-        return self.written(name).text
-
-    def to_dict(self, made: Written | None = None) -> dict[str, Any]:
-        """The plan as `recommend --format json` prints it; ``made`` is its Dockerfile where that is written."""
-        made = made or self.written()
-        return {**planning.Plan.to_dict(self), "dockerfile": made.text, "files": dict(made.files)}
-
-    def _repr_html_(self) -> str:
-        from layerlens.render.notebook import plan_html
-
-        return plan_html(self.to_dict())
 
 
 class Image:
@@ -384,6 +353,9 @@ class Image:
             UsageError: nothing says what the image runs, the Dockerfile built another image, the runtime image has
                 another libc, or it can neither be opened nor found in the catalogue.
         """
+        from layerlens import plan as planning
+        from layerlens.planned import Plan
+
         target = None if dockerfile is None else self._target_of(dockerfile, force)
         needs = self._search(keep, roots, drop)
         base, choice, warnings = self._base(runtime, needs)
@@ -418,6 +390,7 @@ class Image:
     def _base(self, runtime: str | None, needs: Needs) -> tuple[Base | None, Choice, list[str]]:
         """The base to stand on, where it comes from, and what to warn of."""
         from layerlens import runtime as bases
+        from layerlens.plan import is_static
 
         attribution = self.attribution
         owned = {p for p in needs.kept if (owner := attribution.owner_of(p)) is not None and owner.is_os}
@@ -433,7 +406,7 @@ class Image:
                     "Pull it, name an archive of it, or choose --runtime base or scratch.",
                 )
             return base, choice, []
-        if runtime is None and planning.is_static(needs):
+        if runtime is None and is_static(needs):
             return None, choice, []
         for name in choice.images:
             base = self._open_base(name)
@@ -618,7 +591,7 @@ def _needed_packages(needs: Needs) -> set[int]:
     return {owner for gid in gids if (owner := attribution.owners[gid]) >= 0}
 
 
-def _recommendation(plan: planning.Plan) -> Recommendation:
+def _recommendation(plan: Plan) -> Recommendation:
     return Recommendation(
         runtime=plan.runtime,
         runtime_image=plan.runtime_image,

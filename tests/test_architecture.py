@@ -41,6 +41,7 @@ ORDER = [
     {"trace"},
     {"verify"},
     {"render"},
+    {"planned"},
     {"api"},
     {"plugin"},
     {"cli"},
