@@ -293,6 +293,43 @@ def test_constants(tmp_path: Path) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("loader", "plugins"), [("dlopen", ["/usr/lib/libshape.so.2"]), ("other", [])], ids=["loads", "names"]
+)
+def test_a_library_whose_name_a_caller_of_dlopen_has(loader: str, plugins: list[str], tmp_path: Path) -> None:
+    """The name with its interface's version; the linker's, one that is not there and part of a text are none."""
+    library(tmp_path, "libstub.so", f"void *{loader}(const char*a,int b){{return 0;}}")
+    names = ", ".join(
+        f'"{name}"' for name in ("libshape.so.2", "libshape.so", "libgone.so.1", "no libnone.so.1")
+    )
+    source = f"void *{loader}(const char*,int);const char *n[]={{{names}}};"
+    source += f"int main(int c,char**v){{return !{loader}(n[c],1);}}"
+    found, _, _ = explored(
+        {
+            "usr/bin/main": executable(program(tmp_path, source, "libstub.so")),
+            "usr/lib/libshape.so.2": library(tmp_path, "libshape.so.2"),
+            "usr/lib/libshape.so": library(tmp_path, "libshape.so"),
+            "usr/lib/libnone.so.1": library(tmp_path, "libnone.so.1"),
+            "usr/lib/libstub.so": library(tmp_path, "libstub.so"),
+        }
+    )
+    assert targets(list(found.edges("/usr/bin/main")), "plugin") == plugins
+
+
+@needs_compiler
+def test_what_unwinds_a_stack_comes_with_threads_that_end(tmp_path: Path) -> None:
+    library(tmp_path, "libstub.so", "void pthread_exit(void*a){for(;;);}")
+    source = "void pthread_exit(void*);int main(void){pthread_exit(0);return 0;}"
+    found, _, _ = explored(
+        {
+            "usr/bin/main": executable(program(tmp_path, source, "libstub.so")),
+            "usr/lib/libgcc_s.so.1": library(tmp_path, "libgcc_s.so.1"),
+        }
+    )
+    assert targets(list(found.edges("/usr/bin/main")), "plugin") == ["/usr/lib/libgcc_s.so.1"]
+
+
+@needs_compiler
 def test_an_applications_own_program_and_its_files(tmp_path: Path) -> None:
     """Relative names, folders whose files have computed names, and what the configuration names."""
     source = 'const char *p="templates/%s.html";const char *q="./rules.txt";int main(void){return !p+!q;}'

@@ -33,19 +33,29 @@ _OPENSSL = re.compile(rb'(OPENSSLDIR|MODULESDIR): "(/[^"\0]{1,200})"')
 """What `openssl version -a` prints, which every libcrypto holds, a statically linked one too (crypto/cversion.c)."""
 
 
+_SONAME = re.compile(rb"(?<![\x20-\x7e\x80-\xff])lib[\w.+-]{1,120}\.so(?:\.\d{1,5}){1,3}(?=\0)", re.ASCII)
+"""A library's name with the version of its interface, as a program that is installed asks for it (Debian policy 8.1);
+the name without one is a link for the linker."""
+
+
 class Constants:
-    """The constant strings of one file that look like paths of the image."""
+    """The constant strings of one file that look like paths of the image, or like the names of libraries."""
 
     def __init__(self, fs: Filesystem, elf: Elf) -> None:
         self.absolute: list[str] = []
         """Texts that start with a folder of the image's root, sorted."""
+        self.sonames: list[str] = []
+        """Names of libraries as dlopen(3) takes them, sorted."""
         self.openssl: dict[str, str] = {}
         """``OPENSSLDIR`` and ``MODULESDIR`` of a libcrypto, where the file holds one."""
         texts: set[bytes] = set()
+        names: set[bytes] = set()
         pattern = _absolute(fs)
         for data in chunks(elf):
             if pattern is not None and len(texts) < MAX_TEXTS:
                 texts.update(pattern.findall(data))
+            if len(names) < MAX_TEXTS:
+                names.update(_SONAME.findall(data))
             if not self.openssl:
                 self.openssl = {
                     name.decode(): path.decode("utf-8", "surrogateescape")
@@ -53,6 +63,7 @@ class Constants:
                 }
         found = {word for text in texts for word in text.split(b":") if word.startswith(b"/")}
         self.absolute = sorted(word.decode("utf-8", "surrogateescape") for word in found)[:MAX_TEXTS]
+        self.sonames = sorted(name.decode() for name in names)[:MAX_TEXTS]
 
 
 def _absolute(fs: Filesystem) -> re.Pattern[bytes] | None:

@@ -1,7 +1,8 @@
 """What libraries open at run time without a NEEDED: modules, configuration and data, as tables with their sources.
 
 A path may start with ``{folder}``, the folder of the library itself: modules lie beside the library that loads them.
-A path that ends in ``/`` is a directory with everything in it; ``*`` is a wildcard within one component.
+A path that ends in ``/`` is a directory with everything in it; ``*`` is a wildcard within one component. A name
+without a slash is a library, looked for as dlopen(3) does.
 """
 
 from __future__ import annotations
@@ -136,6 +137,8 @@ XOpenIM XSetLocaleModifiers XCreateFontSet | data | /usr/share/X11/locale/ | XOp
 FcFontMatch FcFontSort FcFontList | data | /usr/share/fonts/ /usr/local/share/fonts/ | FcFontMatch(3)
 ENGINE_by_id ENGINE_load_builtin_engines | plugin | {openssl}/engines-*/*.so | ENGINE_by_id(3)
 OSSL_PROVIDER_load OSSL_PROVIDER_try_load | plugin | {openssl}/ossl-modules/*.so | OSSL_PROVIDER-legacy(7)
+pthread_exit pthread_cancel backtrace | plugin | libgcc_s.so.1 | glibc: misc/unwind-link.c, which the C library \
+    opens to unwind a stack
 magic_load | data | /usr/share/misc/magic.mgc /usr/lib/file/magic.mgc | libmagic(3)
 """)
 """By a symbol that another object defines. ``{openssl}`` is the folder of the image's libcrypto."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, Binding, Explorer, ImageView, WithoutPackages
@@ -201,7 +201,8 @@ class ElfExplorer(Explorer):
                 if not found:
                     continue
                 asked = asked.replace("{openssl}", (fs.follow(found[0]) or found[0]).rpartition("/")[0])
-            for target in self._matches(asked):
+            named = [] if "/" in asked else self.loader.find(asked, path, self.image.env)
+            for target in named or self._matches(asked):
                 if asked.endswith("/"):
                     skip = DATA_FOLDERS.get(target, ("", ()))[1]
                     yield from self.image.tree(
@@ -306,6 +307,8 @@ class ElfExplorer(Explorer):
         yield from self._openssl(constants.openssl, elf, path)
         loads = bool(elf.imports & LOADS_OBJECTS) or elf.is_static
         starts = bool(elf.imports & STARTS_PROGRAMS) or elf.is_static
+        if elf.imports & LOADS_OBJECTS:
+            yield from self._named_libraries(constants.sonames, path)
         for text in constants.absolute:
             real = self.image.fs.follow(text)
             if real is None or real in (path, "/"):
@@ -314,6 +317,12 @@ class ElfExplorer(Explorer):
                 yield from self._folder_literal(elf, path, text.rstrip("/"), real, loads)
             elif self.image.fs.type_of(real) == EntryType.FILE:
                 yield from self._file_literal(elf, path, text, real, loads, starts)
+
+    def _named_libraries(self, names: Sequence[str], path: ImagePath) -> Iterator[Edge]:
+        """Libraries that a file which calls dlopen(3) has the names of."""
+        for name in names:
+            for target in self.loader.find(name, path, self.image.env):
+                yield Edge(path, target, "plugin", f"names {name} and calls dlopen(3)", "likely")
 
     def _openssl(self, folders: Mapping[str, str], elf: ElfFile, path: ImagePath) -> Iterator[Edge]:
         """What libcrypto opens in its OPENSSLDIR (openssl(1), config(5), SSL_CTX_set_default_verify_paths(3))."""
