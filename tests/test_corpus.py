@@ -19,14 +19,15 @@ from fnmatch import fnmatchcase
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from corpuskit import archives, cases, engine, probe, report, trace  # noqa: E402
 from corpuskit import build as builds  # noqa: E402
-from corpuskit import cases, engine, probe, report, trace  # noqa: E402
 from corpuskit.errors import CorpusError  # noqa: E402
 
 NAMES = sorted(folder.parent.name for folder in cases.CASES.glob("*/Dockerfile"))
@@ -632,3 +633,29 @@ def test_a_program_that_ends_or_never_answers_fails(
         )
         checks = probe.run_probe(image, cases.load_probe(tmp_path / "probe.toml", "app"))
         assert not checks[0].passed and message in checks[0].detail
+
+
+def test_archives_give_way_the_least_recently_used_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for use, name in enumerate(("new", "old", "middle")):
+        archive = tmp_path / f"{name}.tar"
+        archive.write_bytes(b"x" * 100)
+        os.utime(archive, (0, (3, 1, 2)[use]))
+    (tmp_path / "other.txt").write_text("not an archive")
+
+    def usage(folder: Path) -> object:
+        return SimpleNamespace(free=1000 - sum(path.stat().st_size for path in folder.glob("*.tar")))
+
+    monkeypatch.setattr(archives.shutil, "disk_usage", usage)
+    archives.make_room(tmp_path, 700)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "middle.tar",
+        "new.tar",
+        "old.tar",
+        "other.txt",
+    ]
+    archives.make_room(tmp_path, 850)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.tar", "other.txt"]
+    archives.make_room(tmp_path, 2000)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]

@@ -20,6 +20,11 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from corpuskit.archives import archive_of  # noqa: E402
+from corpuskit.cases import load_case  # noqa: E402
+
 IMAGE = "layerlens-corpus/node-express:single"
 KINDS = {
     tarfile.REGTYPE: "file",
@@ -70,10 +75,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def archive(folder: Path) -> Path:
+def archive() -> Path:
     subprocess.run([str(ROOT / "scripts/corpus"), "build", "node-express"], check=True, timeout=1800)
-    path = folder / "app.tar"
-    subprocess.run(["docker", "save", "-o", str(path), IMAGE], check=True)
+    path = archive_of(load_case("node-express"))
     assert path.stat().st_size >= 1_200_000_000
     return path
 

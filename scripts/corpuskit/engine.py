@@ -51,6 +51,11 @@ def docker(*arguments: str, check: bool = True, **options: Any) -> subprocess.Co
     return result
 
 
+def state_folder() -> Path:
+    """Where the private engine keeps its state."""
+    return Path(environment()["LAYERLENS_ENGINE_DIR"])
+
+
 def inspect_image(reference: str) -> dict[str, Any] | None:
     """What the engine knows of an image; None if it has none of that name."""
     result = docker("image", "inspect", reference, check=False)
