@@ -342,12 +342,15 @@ class Image:
         drop: Sequence[ImagePath] = (),
         dockerfile: Dockerfile | None = None,
         force: bool = False,
+        exchange: bool = True,
     ) -> Plan:
         """What to ship, and on what.
 
         ``runtime`` is ``base`` (a conventional slim image of the family), ``scratch``, or an image; None chooses:
         scratch for a static program, else base. ``dockerfile`` is the one that built the image; ``force`` goes on
-        where it built another. ``keep``, ``roots`` and ``drop`` are as for :class:`layerlens.graph.Needs`.
+        where it built another. ``keep``, ``roots`` and ``drop`` are as for :class:`layerlens.graph.Needs`. With
+        ``exchange``, another server may be proposed for a static site; without it, the image's own program is
+        what is shipped.
 
         Raises:
             UsageError: nothing says what the image runs, the Dockerfile built another image, the runtime image has
