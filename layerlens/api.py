@@ -6,9 +6,11 @@ Every method is a call downwards; nothing is computed before somebody asks for i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens import report as report_module
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from layerlens.graph import Needs
     from layerlens.planned import Plan
     from layerlens.runtime import Base, Choice
+    from layerlens.slimming import Destination, Slimmed
 
 _MISSING_FROM_LAYER = "List the layer with `layerlens ls IMAGE --layer N`."
 
@@ -327,11 +330,15 @@ class Image:
         return self._search(keep, roots, drop).digraph()
 
     def _search(
-        self, keep: Sequence[ImagePath], roots: Sequence[ImagePath], drop: Sequence[ImagePath]
+        self,
+        keep: Sequence[ImagePath],
+        roots: Sequence[ImagePath],
+        drop: Sequence[ImagePath],
+        observed: Mapping[ImagePath, str] | None = None,
     ) -> Needs:
         from layerlens.graph import Needs
 
-        return Needs(self.attribution, self.config, keep=keep, roots=roots, drop=drop)
+        return Needs(self.attribution, self.config, keep=keep, roots=roots, drop=drop, observed=observed)
 
     def recommend(
         self,
@@ -343,14 +350,15 @@ class Image:
         dockerfile: Dockerfile | None = None,
         force: bool = False,
         exchange: bool = True,
+        observed: Mapping[ImagePath, str] | None = None,
     ) -> Plan:
         """What to ship, and on what.
 
         ``runtime`` is ``base`` (a conventional slim image of the family), ``scratch``, or an image; None chooses:
         scratch for a static program, else base. ``dockerfile`` is the one that built the image; ``force`` goes on
-        where it built another. ``keep``, ``roots`` and ``drop`` are as for :class:`layerlens.graph.Needs`. With
-        ``exchange``, another server may be proposed for a static site; without it, the image's own program is
-        what is shipped.
+        where it built another. ``keep``, ``roots``, ``drop`` and ``observed`` are as for
+        :class:`layerlens.graph.Needs`. With ``exchange``, another server may be proposed for a static site; without
+        it, the image's own program is what is shipped.
 
         Raises:
             UsageError: nothing says what the image runs, the Dockerfile built another image, the runtime image has
@@ -360,7 +368,7 @@ class Image:
         from layerlens.planned import Plan
 
         target = None if dockerfile is None else self._target_of(dockerfile, force)
-        needs = self._search(keep, roots, drop)
+        needs = self._search(keep, roots, drop, observed)
         base, choice, warnings = self._base(runtime, needs)
         made = planning.make_plan(
             needs,
@@ -374,6 +382,29 @@ class Image:
         planning.refuse_other_libc(made)
         values = {name: getattr(made, name) for name in made.__dataclass_fields__}
         return Plan(**values, reference=self.reference, source=dockerfile, target=target)
+
+    def slim(
+        self,
+        destination: Destination,
+        runtime: str = "scratch",
+        *,
+        keep: Sequence[ImagePath] = (),
+        roots: Sequence[ImagePath] = (),
+        drop: Sequence[ImagePath] = (),
+    ) -> Slimmed:
+        """Make the small image itself and put it where ``destination`` says; the arguments are :meth:`recommend`'s.
+
+        Raises:
+            LayerLensError: see :func:`layerlens.slimming.slim`.
+        """
+        from layerlens import slimming
+
+        def planner(observed: Mapping[ImagePath, str]) -> Plan:
+            return self.recommend(
+                runtime, keep=keep, roots=roots, drop=drop, exchange=False, observed=observed
+            )
+
+        return slimming.slim(self.source, planner, destination, progress=self._progress)
 
     def _target_of(self, dockerfile: Dockerfile, force: bool) -> Stage:
         """The stage of the user's file that built this image."""
@@ -442,6 +473,7 @@ class Image:
                     fs=image.fs,
                     config=image.config,
                     packages=tuple(image.attribution.packages),
+                    layers=tuple(image.source.layers),
                 )
             except LayerLensError:
                 self._bases[reference] = bases.catalogued(reference)
@@ -659,3 +691,26 @@ def recommend(
         return image.recommend(runtime, keep=keep, roots=roots, drop=drop, dockerfile=parsed, force=force)
     with open_image(image) as opened:
         return opened.recommend(runtime, keep=keep, roots=roots, drop=drop, dockerfile=parsed, force=force)
+
+
+def slim(
+    image: Image | str,
+    destination: Destination | str | PathLike[str],
+    runtime: str = "scratch",
+    *,
+    keep: Sequence[ImagePath] = (),
+    roots: Sequence[ImagePath] = (),
+    drop: Sequence[ImagePath] = (),
+) -> Slimmed:
+    """Make the small image of an image, opened or named; see :meth:`Image.slim`.
+
+    ``destination`` may be the name of a file (``app.tar``) or of a folder for an OCI layout.
+    """
+    from layerlens.slimming import Destination
+
+    if not isinstance(destination, Destination):
+        destination = Destination(output=Path(destination))
+    if isinstance(image, Image):
+        return image.slim(destination, runtime, keep=keep, roots=roots, drop=drop)
+    with open_image(image) as opened:
+        return opened.slim(destination, runtime, keep=keep, roots=roots, drop=drop)

@@ -74,6 +74,21 @@ class PlanFormat(StrEnum):
     json = "json"
 
 
+class ImageFormat(StrEnum):
+    """Forms of an image in a file."""
+
+    docker_archive = "docker-archive"
+    oci = "oci"
+
+
+class LayerCompression(StrEnum):
+    """How the layers of an OCI layout are stored."""
+
+    gzip = "gzip"
+    zstd = "zstd"
+    none = "none"
+
+
 class OutputClosedError(Exception):
     """Whoever read stdout has left."""
 
@@ -105,6 +120,18 @@ PlatformOption = Annotated[
         show_default=False,
         help="Which image of a multi-platform one; this machine's by default.",
     ),
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option("--keep", metavar="PATH", show_default=False, help="Keep this subtree as well."),
+]
+RootOption = Annotated[
+    list[str] | None,
+    typer.Option("--root", metavar="PATH", show_default=False, help="Keep what this program needs as well."),
+]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option("--drop", metavar="PATH", show_default=False, help="Leave this subtree, whatever needs it."),
 ]
 RowFormatOption = Annotated[RowFormat, typer.Option("--format", help="How to print it.")]
 DebugOption = Annotated[
@@ -241,22 +268,9 @@ def recommend(
             "--dockerfile", metavar="FILE", show_default=False, help="The Dockerfile that built the image."
         ),
     ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep", metavar="PATH", show_default=False, help="Keep this subtree as well."),
-    ] = None,
-    root: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--root", metavar="PATH", show_default=False, help="Keep what this program needs as well."
-        ),
-    ] = None,
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--drop", metavar="PATH", show_default=False, help="Leave this subtree, whatever needs it."
-        ),
-    ] = None,
+    keep: KeepOption = None,
+    root: RootOption = None,
+    drop: DropOption = None,
     platform: PlatformOption = None,
     format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
     output: Annotated[
@@ -317,6 +331,87 @@ def recommend(
             for line, copy in made.copies
         }
         write(terminal.plan(document, notes, terminal_width(), wants_colour()))
+
+
+@app.command()
+def slim(
+    source: Source,
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            "-t",
+            "--tag",
+            metavar="TAG",
+            show_default=False,
+            help="Load it into the engine under this name; with -o, the name that it has inside.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.tar|FOLDER",
+            show_default=False,
+            help="Write an archive, or an OCI layout into a folder.",
+        ),
+    ] = None,
+    output_format: Annotated[
+        ImageFormat | None,
+        typer.Option(
+            "--output-format",
+            show_default=False,
+            help="What -o writes; docker-archive to FILE.tar and oci to a folder by default.",
+        ),
+    ] = None,
+    compression: Annotated[
+        LayerCompression | None,
+        typer.Option(
+            "--compression", show_default=False, help="Of the layers of an OCI layout; gzip by default."
+        ),
+    ] = None,
+    runtime: Annotated[
+        str,
+        typer.Option("--runtime", metavar="scratch|base|IMAGE", help="What it stands on."),
+    ] = "scratch",
+    keep: KeepOption = None,
+    root: RootOption = None,
+    drop: DropOption = None,
+    platform: PlatformOption = None,
+    format: RowFormatOption = RowFormat.table,
+    debug: DebugOption = False,
+) -> None:
+    """Make the small image itself, from what the program needs and nothing else.
+
+    Layers are put together from the old ones; nothing is run, and no engine is needed but to load the result.
+    """
+    from layerlens.slimming import Destination
+
+    destination = Destination(
+        tag,
+        output,
+        None if output_format is None else output_format.value,
+        None if compression is None else compression.value,
+    )
+    destination.check()
+    with opened(source, platform) as image:
+        made = image.slim(
+            destination,
+            runtime,
+            keep=[image_path(path) for path in keep or ()],
+            roots=[image_path(path) for path in root or ()],
+            drop=[image_path(path) for path in drop or ()],
+        )
+        document = made.to_dict()
+    if format is RowFormat.json:
+        from layerlens.render import json
+
+        text = json.slim(document)
+    else:
+        from layerlens.render import terminal
+
+        text = terminal.slim(document, terminal_width(), wants_colour())
+    write(text, as_utf8=format is RowFormat.json)
 
 
 def read_dockerfile(file: Path) -> Dockerfile:

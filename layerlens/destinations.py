@@ -16,14 +16,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from layerlens.errors import OutputError, UsageError
 from layerlens.layers import Hashing
-from layerlens.slim import OutputLayer, SlimImage, StoredLayer
+from layerlens.slim import OutputLayer, SlimImage, SlimLayer, StoredLayer
 from layerlens.sources import Progress
 from layerlens.sources.spool import compression_of
 from layerlens.tarheader import END, made, padded
@@ -31,6 +31,9 @@ from layerlens.tarindex import BLOCK
 
 OutputFormat = Literal["docker-archive", "oci"]
 Compression = Literal["none", "gzip", "zstd"]
+
+WRITING = "writing the slim image"
+"""What the progress line says."""
 
 _GZIP_LEVEL = 2
 _ZSTD_LEVEL = 3
@@ -50,6 +53,25 @@ class Written:
     image_id: str
     diff_ids: tuple[str, ...]
     stored_bytes: int
+
+
+class WritableImage(Protocol):
+    """What can be written: :class:`layerlens.slim.SlimImage`, or an image as its source has it."""
+
+    @property
+    def layers(self) -> Sequence[StoredLayer | SlimLayer]:
+        """The layers, base first."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all layers as they are written."""
+
+    @property
+    def epoch(self) -> int:
+        """The image's time in whole seconds since 1970."""
+
+    def config(self, diff_ids: Sequence[str]) -> bytes:
+        """The config blob for layers with these diff IDs."""
 
 
 def write_image(
@@ -211,11 +233,22 @@ class DockerArchive:
     ``chunks`` can be iterated once; :attr:`written` is known afterwards. Without ``tag`` it has no name.
     """
 
-    def __init__(self, image: SlimImage, tag: str | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        image: WritableImage,
+        tag: str | None = None,
+        progress: Progress | None = None,
+        task: str = WRITING,
+    ) -> None:
         self._image = image
         self._tag = tag
-        self._meter = _Meter(image, progress)
+        self._meter = _Meter(image, progress, task)
         self._written: Written | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it was handed out."""
+        return self._written is not None
 
     @property
     def written(self) -> Written:
@@ -252,15 +285,16 @@ class DockerArchive:
 class _Meter:
     """Adds up bytes for the progress line."""
 
-    def __init__(self, image: SlimImage, progress: Progress | None) -> None:
+    def __init__(self, image: WritableImage, progress: Progress | None, task: str = WRITING) -> None:
         self._progress = progress
+        self._task = task
         self._total = image.size_bytes
         self._done = 0
 
     def add(self, count: int) -> None:
         self._done += count
         if self._progress is not None:
-            self._progress("writing the slim image", self._done, self._total)
+            self._progress(self._task, self._done, self._total)
 
 
 # --- OCI layout --------------------------------------------------------------------------------------------------

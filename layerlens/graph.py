@@ -45,7 +45,8 @@ class Needs:
     """What the processes of an image need, each path with the edge that reached it first.
 
     ``keep`` are paths (subtrees) that are kept without asking why, ``roots`` programs that are started besides the
-    config's, ``drop`` paths (subtrees) that are not kept whatever needs them.
+    config's, ``drop`` paths (subtrees) that are not kept whatever needs them, ``observed`` those that a container was
+    seen to use, each with how.
 
     Raises:
         UsageError: nothing says what is started, or it is not in the image.
@@ -60,7 +61,7 @@ class Needs:
         keep: Sequence[ImagePath] = (),
         roots: Sequence[ImagePath] = (),
         drop: Sequence[ImagePath] = (),
-        observed: Iterable[ImagePath] = (),
+        observed: Mapping[ImagePath, str] | None = None,
     ) -> None:
         self.attribution = attribution
         self.fs: Filesystem = attribution.fs
@@ -84,7 +85,7 @@ class Needs:
         self._queue: deque[ImagePath | Command] = deque()
         self._edges_seen: set[tuple[str, str, str]] = set()
         self._commands_seen: set[tuple[object, ...]] = set()
-        self._start(keep, roots, observed)
+        self._start(keep, roots, observed or {})
         self._search()
 
     @property
@@ -95,7 +96,7 @@ class Needs:
     # -- where it starts -----------------------------------------------------------------------------------
 
     def _start(
-        self, keep: Sequence[ImagePath], roots: Sequence[ImagePath], observed: Iterable[ImagePath]
+        self, keep: Sequence[ImagePath], roots: Sequence[ImagePath], observed: Mapping[ImagePath, str]
     ) -> None:
         started = [*self._config_commands()]
         for path in roots:
@@ -126,9 +127,9 @@ class Needs:
         for path in keep:
             found = self._option_path("--keep", path)
             self._keep_only(found, Edge("--keep", found, "keep", f"--keep {path}", "certain"))
-        for path in observed:
+        for path, why in observed.items():
             if self.fs.exists(path):
-                self._arrive(Edge("--trace", path, "observed", "a container opened it", "certain"))
+                self._arrive(Edge("--trace", path, "observed", why, "certain"))
 
     def _config_commands(self) -> Iterator[Command]:
         entrypoint, cmd = self.config.entrypoint or (), self.config.cmd or ()

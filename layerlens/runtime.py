@@ -18,6 +18,7 @@ from typing import Any
 from layerlens.ecosystems import Installs, ecosystems, os_release
 from layerlens.filesystem import Filesystem
 from layerlens.model import ImageConfig, ImagePath, Package
+from layerlens.sources import SourceLayer
 
 SCRATCH = "scratch"
 
@@ -34,6 +35,8 @@ class Base:
     packages: tuple[Package, ...] = field(default=(), repr=False)
     source: str | None = None
     """Where ``size_bytes`` was read, for a base that was not opened."""
+    layers: tuple[SourceLayer, ...] = field(default=(), repr=False)
+    """Its layers as stored, base first, for an image that stands on them."""
 
     @property
     def opened(self) -> bool:

@@ -45,6 +45,11 @@ def plan(document: Mapping[str, Any]) -> str:
     return escape.json(_object(document, "")) + "\n"
 
 
+def slim(document: Mapping[str, Any]) -> str:
+    """A slim image's dictionary as one JSON document, with a newline at its end."""
+    return escape.json(_object(document, "")) + "\n"
+
+
 def ls_line(entry: Entry) -> str:
     """One entry as a JSON object on one line, without the newline."""
     path, target = entry.path, entry.link_target

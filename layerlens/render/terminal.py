@@ -488,6 +488,82 @@ def plan(document: Mapping[str, Any], lines: Mapping[str, str], width: int = 80,
     return page.text()
 
 
+def slim(document: Mapping[str, Any], width: int = 80, colour: bool = False) -> str:
+    """A slim image (its dictionary) for people: sizes, layers, what is left to attack, where it is."""
+    page = _Page(width, colour)
+    sums = document["totals"]
+    total = sums["original_bytes"]
+    page.heading(
+        "Slim image",
+        f"{units.size(total)} → {units.size(sums['slim_bytes'])} on {escape.terminal(document['runtime_image'])} "
+        f"({units.share(max(sums['saved_bytes'], 0), total)} less)",
+    )
+    page.facts(_slim_facts(document))
+    if document["layers"]:
+        columns = [
+            _Column("size", 7, "right", "bold"),
+            _Column("files", 7, "right"),
+            _Column("diff ID", 19, cut="end"),
+        ]
+        page.heading("Layers", units.count(len(document["layers"]), "layer"))
+        page.table(
+            [*columns, _Column("what it holds", page.rest(columns))],
+            (
+                (
+                    units.size(layer["size_bytes"]),
+                    "" if layer["files"] is None else f"{layer['files']:,}",
+                    layer["diff_id"],
+                    escape.terminal(layer["title"]),
+                )
+                for layer in document["layers"]
+            ),
+        )
+    _security(page, document["security"]["before"], document["security"]["after"])
+    for warning in document["warnings"]:
+        page.note(f"warning: {escape.line(warning)}", "")
+    _told_diagnostics(page, [Diagnostic(**diagnostic) for diagnostic in document["diagnostics"]])
+    return page.text()
+
+
+def _slim_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = []
+    if document["id"] is not None:
+        facts.append(("ID", document["id"]))
+    if document["output"] is not None:
+        stored = (
+            units.size(document["totals"]["stored_bytes"]) if document["id"] is not None else "not written"
+        )
+        facts.append(
+            ("file", f"{escape.terminal(document['output'])} ({document['output_format']}, {stored})")
+        )
+    if document["tag"] is not None:
+        facts.append(("name", escape.terminal(document["tag"])))
+    if document["rewritten"]:
+        facts.append(("changed", escape.terminal(", ".join(document["rewritten"]))))
+    return facts
+
+
+def _security(page: _Page, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Two summaries side by side; what is left is named, since that is what can be looked at."""
+    columns = [_Column("before", 7, "right"), _Column("after", 7, "right", "bold"), _Column("of", 16)]
+    page.heading("What is left to attack")
+    rows = []
+    for key, title in (
+        ("packages", "packages"),
+        ("setuid", "setuid programs"),
+        ("shells", "shells"),
+        ("package_managers", "package managers"),
+    ):
+        one, two = before[key], after[key]
+        if isinstance(one, int):
+            kinds = after["packages_by_ecosystem"]
+            left = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            rows.append((f"{one:,}", f"{two:,}", title, left))
+        else:
+            rows.append((f"{len(one):,}", f"{len(two):,}", title, escape.terminal(", ".join(two))))
+    page.table([*columns, _Column("left", page.rest(columns), cut="end")], rows)
+
+
 def copy_note(size_bytes: int, files: int, reason: str, unneeded_bytes: int = 0) -> str:
     """What the table view says below a COPY line: its bytes and why."""
     along = f", {units.size(unneeded_bytes)} of it only come along" if unneeded_bytes else ""

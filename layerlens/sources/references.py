@@ -118,6 +118,17 @@ def is_valid_name(name: str) -> bool:
     return is_id(name) or _NAME.fullmatch(name) is not None
 
 
+def split_tag(name: str) -> tuple[str, str] | None:
+    """``(repository, tag)`` of a name that an image may be given, ``latest`` where it says none; None for any other.
+
+    A digest or a whole ID cannot be given to an image (distribution/reference, normalize.go).
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or match["digest"] or re.fullmatch(r"(?:sha256:)?[0-9a-f]{64}", name):
+        return None
+    return (name[: match.start("tag") - 1], match["tag"]) if match["tag"] else (name, "latest")
+
+
 def full_name(name: str) -> str:
     """The name with all that engines leave out: ``app`` → ``docker.io/library/app:latest``.
 
