@@ -492,13 +492,14 @@ class _Planner:
             brings = cost([*others, name]) - cost(others)
             if brings > COPIED_PACKAGE_BYTES and brings > COPIED_PACKAGE_FACTOR * max(needed.get(name, 0), 1):
                 names = others
-        kept_names = set(names)
-        for path, verdict in list(self.verdicts.items()):
-            owner = self.attribution.owner_of(path)
-            if verdict == "package" and owner is not None and owner.name not in kept_names:
-                self.verdicts[path] = "copy"
         self.installed = found.closure(names, os_packages, present)
         brought = {package.name for package in self.installed}
+        for path, verdict in list(self.verdicts.items()):
+            if verdict == "package":
+                owner = self.attribution.owner_of(path)
+                by = self._generated(path) if owner is None else owner.name
+                if by not in brought:
+                    self.verdicts[path] = "copy"
         top = []
         for name in names:
             rest = {p.name for p in found.closure([n for n in names if n != name], os_packages, present)}
@@ -635,14 +636,17 @@ class _Planner:
     def _totals(self) -> Totals:
         attribution = self.attribution
         sums: Counter[str] = Counter()
+        generated = 0
         for gid, paths in _payloads(self.fs):
             shipped = next((self.verdicts[path] for path in paths if path in self.verdicts), "drop")
             sums[shipped] += attribution.sizes[gid]
-        package_bytes = sum(self._package_bytes(package) for package in self.installed)
+            if shipped == "package" and attribution.owner_of(paths[0]) is None:
+                generated += attribution.sizes[gid]
+        package_bytes = sum(self._package_bytes(package) for package in self.installed) + generated
         if self.installed and self.base is not None and self.base.fs is not None:
             found = self.installers[self.installed[0].ecosystem]
             if isinstance(found, Unpacks):
-                package_bytes += found.overhead_bytes(self.base.fs, self.installed)
+                package_bytes += found.overhead_bytes(self.fs, self.base.fs, self.installed)
         return Totals(
             copy_bytes=sums["copy"],
             base_bytes=0 if self.base is None else self.base.size_bytes,
@@ -794,6 +798,8 @@ class _Copies:
         self.p, self.fs = planner, planner.fs
         verdicts, kept = planner.verdicts, planner.needs.kept
         self.wanted = {p for p, v in verdicts.items() if v == "copy" and p in kept}
+        if planner.base is not None:
+            self.wanted -= second_names(planner.needs)
         self.need = tree.sums(lambda path: path in self.wanted)
         self.everything = tree.sums(lambda path: not planner._is_improved(path))
 
@@ -966,6 +972,15 @@ class _Copies:
     def _why(self, path: ImagePath) -> str:
         edge = self.p.needs.kept[path]
         return f"{edge.evidence} ({edge.source.rpartition('/')[2] or edge.source})"
+
+
+def second_names(needs: Needs) -> set[ImagePath]:
+    """Kept paths that nothing asks for: hard links to what another name is kept for.
+
+    Whatever carries one file at a time leaves them out, since each name would get a payload of its own.
+    """
+    links = {path for path, edge in needs.kept.items() if edge.kind == "hard-link"}
+    return links - {edge.target for edge in needs.edges} if links else links
 
 
 def group_of(category: str | None) -> int:

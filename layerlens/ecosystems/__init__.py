@@ -241,8 +241,11 @@ class Unpacks(Protocol):
     def would_unpack(self, base: Filesystem, path: ImagePath) -> bool:
         """Whether installing in this base writes a path that a package lists (dpkg.cfg(5), path-exclude)."""
 
-    def overhead_bytes(self, base: Filesystem, packages: Sequence[Package]) -> int:
-        """What the package manager itself leaves in the layer: its database, logs and caches."""
+    def overhead_bytes(self, fs: Filesystem, base: Filesystem, packages: Sequence[Package]) -> int:
+        """What the package manager itself leaves in the layer: its database, logs and caches.
+
+        ``fs`` is the image in which the packages are installed already, ``base`` the one that they are installed in.
+        """
 
 
 @runtime_checkable

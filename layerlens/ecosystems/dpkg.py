@@ -38,6 +38,7 @@ STATUS = f"{ADMIN}/status"
 INFO = f"{ADMIN}/info"
 STATUS_D = f"{ADMIN}/status.d"
 DIVERSIONS = f"{ADMIN}/diversions"
+TEMPLATES = "/var/cache/debconf/templates.dat"
 
 GENERATED: tuple[tuple[ImagePath, str], ...] = (
     # What maintainer scripts write without its being in any list of files, and the package that does it.
@@ -49,7 +50,7 @@ GENERATED: tuple[tuple[ImagePath, str], ...] = (
 PER_PACKAGE_BYTES = 2_000
 """A stanza in each status file, maintainer scripts and log lines, for each package (bookworm, mean)."""
 DEBCONF_BYTES = 40_000
-"""Logs of apt and dpkg and debconf's databases after an installation of few packages (bookworm-slim)."""
+"""Logs of apt and dpkg and debconf's answers after an installation of few packages (bookworm-slim)."""
 
 CATEGORY_BY_NAME: dict[str, str] = {
     # What a package is for where its name says so. In the names, "#" stands for a version (digits and dots);
@@ -312,14 +313,22 @@ class Dpkg:
                 wanted = not exclude
         return wanted
 
-    def overhead_bytes(self, base: Filesystem, packages: Sequence[Package]) -> int:
+    def overhead_bytes(self, fs: Filesystem, base: Filesystem, packages: Sequence[Package]) -> int:
         """What apt and dpkg leave besides: the status file twice (``-old``), lists and sums, logs, debconf's files.
 
-        The two status files are written whole into the new layer, so that the base's own size counts again.
+        The two status files are written whole into the new layer, so that the base's own size counts again. So
+        are debconf's two files of templates where one of the packages has some (debconf-devel(7)).
         """
-        status = base.size(STATUS)
+        status = base.size(STATUS) if base.is_file(STATUS) else 0
         listed = sum(len(path) + 1 for package in packages for path in package.paths)
-        return 2 * status + 2 * listed + len(packages) * PER_PACKAGE_BYTES + DEBCONF_BYTES
+        asked = sum(
+            fs.size(path)
+            for package in packages
+            if fs.is_file(path := f"{package.location.removesuffix('.list')}.templates")
+        )
+        if asked and base.is_file(TEMPLATES):
+            asked += 2 * base.size(TEMPLATES)
+        return 2 * (status + listed) + len(packages) * PER_PACKAGE_BYTES + DEBCONF_BYTES + asked
 
     def install_lines(self, names: Sequence[str]) -> str:
         """``apt-get install`` without recommended packages, and without the lists it reads."""
