@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from layerlens.api import inspect as inspect
     from layerlens.api import open_image as open_image
     from layerlens.api import recommend as recommend
-    from layerlens.api import slim as slim
     from layerlens.errors import AmbiguousImageError as AmbiguousImageError
     from layerlens.errors import DigestMismatchError as DigestMismatchError
     from layerlens.errors import EngineError as EngineError
@@ -37,20 +36,23 @@ if TYPE_CHECKING:
     from layerlens.errors import UsageError as UsageError
     from layerlens.errors import VerifyError as VerifyError
     from layerlens.planned import Plan as Plan
-    from layerlens.slimming import Destination as Destination
+    from layerlens.probing import Probe as Probe
+    from layerlens.slimming import Proof as Proof
     from layerlens.slimming import Slimmed as Slimmed
+    from layerlens.verify import Verification as Verification
 
 _HOMES = {
-    "Destination": "slimming",
     "Explanation": "api",
     "Image": "api",
     "Plan": "planned",
+    "Probe": "probing",
+    "Proof": "slimming",
     "Report": "api",
+    "Slimmed": "slimming",
+    "Verification": "verify",
     "inspect": "api",
     "open_image": "api",
     "recommend": "api",
-    "slim": "api",
-    "Slimmed": "slimming",
     "AmbiguousImageError": "errors",
     "DigestMismatchError": "errors",
     "EngineError": "errors",

@@ -48,11 +48,14 @@ if TYPE_CHECKING:
     from networkx import DiGraph
     from pandas import DataFrame
 
+    from layerlens.destinations import Compression, OutputFormat
     from layerlens.dockerfile import Dockerfile, Stage
     from layerlens.graph import Needs
     from layerlens.planned import Plan
+    from layerlens.probing import Probe
     from layerlens.runtime import Base, Choice
-    from layerlens.slimming import Destination, Slimmed
+    from layerlens.slimming import Proof, Slimmed
+    from layerlens.verify import Verification
 
 _MISSING_FROM_LAYER = "List the layer with `layerlens ls IMAGE --layer N`."
 
@@ -385,17 +388,25 @@ class Image:
 
     def slim(
         self,
-        destination: Destination,
         runtime: str = "scratch",
         *,
+        tag: str | None = None,
+        output: str | PathLike[str] | None = None,
+        output_format: OutputFormat | None = None,
+        compression: Compression | None = None,
         keep: Sequence[ImagePath] = (),
         roots: Sequence[ImagePath] = (),
         drop: Sequence[ImagePath] = (),
+        proof: Proof | None = None,
+        observe: Probe | None = None,
     ) -> Slimmed:
-        """Make the small image itself and put it where ``destination`` says; the arguments are :meth:`recommend`'s.
+        """Make the small image itself: into an engine as ``tag``, or to ``output``.
+
+        The arguments are those of :class:`layerlens.slimming.Destination`, :meth:`recommend` and
+        :func:`layerlens.slimming.slim`; ask the result whether it :attr:`~layerlens.slimming.Slimmed.passed`.
 
         Raises:
-            LayerLensError: see :func:`layerlens.slimming.slim`.
+            LayerLensError: see :func:`layerlens.slimming.slim`. Nothing of the slim image is left then.
         """
         from layerlens import slimming
 
@@ -404,7 +415,19 @@ class Image:
                 runtime, keep=keep, roots=roots, drop=drop, exchange=False, observed=observed
             )
 
-        return slimming.slim(self.source, planner, destination, progress=self._progress)
+        destination = slimming.Destination(
+            tag, None if output is None else Path(output), output_format, compression
+        )
+        return slimming.slim(
+            self, planner, destination, proof=proof, observe=observe, progress=self._progress
+        )
+
+    def verify(self, slim: str, probe: Probe | None = None, *, ignore: Sequence[str] = ()) -> Verification:
+        """Run this image and ``slim`` under the same probe and compare; see :func:`layerlens.verify.verify`."""
+        from layerlens import verify
+        from layerlens.probing import Probe
+
+        return verify.verify_beside(self.source, slim, probe or Probe(), ignore, progress=self._progress)
 
     def _target_of(self, dockerfile: Dockerfile, force: bool) -> Stage:
         """The stage of the user's file that built this image."""
@@ -691,26 +714,3 @@ def recommend(
         return image.recommend(runtime, keep=keep, roots=roots, drop=drop, dockerfile=parsed, force=force)
     with open_image(image) as opened:
         return opened.recommend(runtime, keep=keep, roots=roots, drop=drop, dockerfile=parsed, force=force)
-
-
-def slim(
-    image: Image | str,
-    destination: Destination | str | PathLike[str],
-    runtime: str = "scratch",
-    *,
-    keep: Sequence[ImagePath] = (),
-    roots: Sequence[ImagePath] = (),
-    drop: Sequence[ImagePath] = (),
-) -> Slimmed:
-    """Make the small image of an image, opened or named; see :meth:`Image.slim`.
-
-    ``destination`` may be the name of a file (``app.tar``) or of a folder for an OCI layout.
-    """
-    from layerlens.slimming import Destination
-
-    if not isinstance(destination, Destination):
-        destination = Destination(output=Path(destination))
-    if isinstance(image, Image):
-        return image.slim(destination, runtime, keep=keep, roots=roots, drop=drop)
-    with open_image(image) as opened:
-        return opened.slim(destination, runtime, keep=keep, roots=roots, drop=drop)

@@ -1,8 +1,8 @@
 """The command line: parse, call, render, and map errors to exit statuses; nothing is decided here.
 
-Exit status: 0 done, 2 the input or the usage was bad, 130 interrupted; a reader that closes the pipe early
-(``| head``) has got what it wanted, which is 0. Errors are two lines on stderr, what happened and what to do;
-progress is on stderr, only on a terminal; stdout carries the report and nothing else.
+Exit status: 0 done, 1 a check failed, 2 the input or the usage was bad, 130 interrupted; a reader that closes the
+pipe early (``| head``) has got what it wanted, which is 0. Errors are two lines on stderr, what happened and what to
+do; progress is on stderr, only on a terminal; stdout carries the report and nothing else.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from layerlens.render import escape
 if TYPE_CHECKING:
     from layerlens.api import Image
     from layerlens.dockerfile import Dockerfile
+    from layerlens.probing import Probe
 
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+DONE, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 LINES_AT_ONCE = 2048
 """Lines of `ls` that are written in one go."""
 
@@ -132,6 +133,42 @@ RootOption = Annotated[
 DropOption = Annotated[
     list[str] | None,
     typer.Option("--drop", metavar="PATH", show_default=False, help="Leave this subtree, whatever needs it."),
+]
+HttpOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--http", metavar="PORT/PATH", show_default=False, help="Ask for this, as in 8080/health; repeatable."
+    ),
+]
+ExecOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exec", metavar="CMD", show_default=False, help="Run the image with CMD as its command; repeatable."
+    ),
+]
+ProbeOption = Annotated[
+    Path | None,
+    typer.Option("--probe", metavar="FILE", show_default=False, help="Ask what this probe.toml says."),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="REGEX",
+        show_default=False,
+        help="Leave this out of what is compared, beside times, UUIDs and addresses; repeatable.",
+    ),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="S",
+        min=0.1,
+        max=3600,
+        show_default=False,
+        help="Seconds until the first answer, and for each command; 30 by default.",
+    ),
 ]
 RowFormatOption = Annotated[RowFormat, typer.Option("--format", help="How to print it.")]
 DebugOption = Annotated[
@@ -377,16 +414,35 @@ def slim(
     keep: KeepOption = None,
     root: RootOption = None,
     drop: DropOption = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Run both, and give it its name only once it answers as the original."),
+    ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Run the original first, and keep what it is seen to use as well.")
+    ] = False,
+    http: HttpOption = None,
+    exec_: ExecOption = None,
+    probe: ProbeOption = None,
+    ignore: IgnoreOption = None,
+    timeout: TimeoutOption = None,
     platform: PlatformOption = None,
     format: RowFormatOption = RowFormat.table,
     debug: DebugOption = False,
-) -> None:
+) -> int:
     """Make the small image itself, from what the program needs and nothing else.
 
-    Layers are put together from the old ones; nothing is run, and no engine is needed but to load the result.
+    Layers are put together from the old ones. Nothing is run without --verify or --trace, and no engine is needed but
+    to load the result. Exit status 1: it did not pass, and was not made.
     """
-    from layerlens.slimming import Destination
+    from layerlens.probing import Probe
+    from layerlens.slimming import Destination, Proof
 
+    asked = read_probe(http, exec_, probe, timeout)
+    if asked is not None and not (verify or trace):
+        raise UsageError("a probe is given, and nothing is run", "Say --verify, --trace, or both.")
+    if ignore and not verify:
+        raise UsageError("--ignore is given, and nothing is compared", "Say --verify.")
     destination = Destination(
         tag,
         output,
@@ -396,11 +452,16 @@ def slim(
     destination.check()
     with opened(source, platform) as image:
         made = image.slim(
-            destination,
             runtime,
+            tag=tag,
+            output=output,
+            output_format=destination.form,
+            compression=destination.compression,
             keep=[image_path(path) for path in keep or ()],
             roots=[image_path(path) for path in root or ()],
             drop=[image_path(path) for path in drop or ()],
+            proof=Proof(asked or Probe(), tuple(ignore or ())) if verify else None,
+            observe=(asked or Probe()) if trace else None,
         )
         document = made.to_dict()
     if format is RowFormat.json:
@@ -412,6 +473,63 @@ def slim(
 
         text = terminal.slim(document, terminal_width(), wants_colour())
     write(text, as_utf8=format is RowFormat.json)
+    return DONE if made.passed else CHECK_FAILED
+
+
+@app.command()
+def verify(
+    original: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORIGINAL", show_default=False, help="The image as it was: of the engine, or an archive."
+        ),
+    ],
+    slim: Annotated[
+        str, typer.Argument(metavar="SLIM", show_default=False, help="The image that should do the same.")
+    ],
+    http: HttpOption = None,
+    exec_: ExecOption = None,
+    probe: ProbeOption = None,
+    ignore: IgnoreOption = None,
+    timeout: TimeoutOption = None,
+    format: RowFormatOption = RowFormat.table,
+    debug: DebugOption = False,
+) -> int:
+    """Run two images under the same probe, and say where they differ.
+
+    In containers with limits, on the loopback address alone, removed whatever happens. The image's health check, its
+    start-up time, memory and stop on SIGTERM are compared as well. Exit status 1: something differs.
+    """
+    from layerlens.probing import Probe
+    from layerlens.verify import verify as compare
+
+    asked = read_probe(http, exec_, probe, timeout) or Probe()
+    with progress_line() as progress:
+        found = compare(original, slim, asked, ignore or (), progress=progress)
+    if format is RowFormat.json:
+        from layerlens.render import json
+
+        text = json.verification(found.to_dict())
+    else:
+        from layerlens.render import terminal
+
+        text = terminal.verification(found.to_dict(), terminal_width(), wants_colour())
+    write(text, as_utf8=format is RowFormat.json)
+    return DONE if found.passed else CHECK_FAILED
+
+
+def read_probe(
+    http: list[str] | None, commands: list[str] | None, file: Path | None, timeout_s: float | None
+) -> Probe | None:
+    """The probe that the options describe; None where they describe none."""
+    from layerlens.probing import Probe, exec_probe, http_probe, load_probe
+
+    if not (http or commands or file or timeout_s):
+        return None
+    start = Probe() if file is None else load_probe(file)
+    return start.with_more(
+        [http_probe(text) for text in http or ()], [exec_probe(text) for text in commands or ()], timeout_s
+    )
 
 
 def read_dockerfile(file: Path) -> Dockerfile:
@@ -456,10 +574,19 @@ def opened(source: str, platform: str | None, *, verify_digests: bool = False) -
     """The image that SOURCE names, closed again afterwards, with progress while it is read."""
     from layerlens.api import open_image
 
+    with (
+        progress_line() as progress,
+        open_image(source, platform=platform, verify_digests=verify_digests, progress=progress) as image,
+    ):
+        yield image
+
+
+@contextmanager
+def progress_line() -> Iterator[ProgressLine | None]:
+    """A progress line where stderr is a terminal, wiped out at the end."""
     progress = ProgressLine() if sys.stderr.isatty() else None
     try:
-        with open_image(source, platform=platform, verify_digests=verify_digests, progress=progress) as image:
-            yield image
+        yield progress
     finally:
         if progress:
             progress.clear()

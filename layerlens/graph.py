@@ -85,8 +85,11 @@ class Needs:
         self._queue: deque[ImagePath | Command] = deque()
         self._edges_seen: set[tuple[str, str, str]] = set()
         self._commands_seen: set[tuple[object, ...]] = set()
-        self._start(keep, roots, observed or {})
+        self._start(keep, roots)
         self._search()
+        if observed:  # last, so that what is found without it keeps its own reason
+            self._observe(observed)
+            self._search()
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
@@ -95,9 +98,7 @@ class Needs:
 
     # -- where it starts -----------------------------------------------------------------------------------
 
-    def _start(
-        self, keep: Sequence[ImagePath], roots: Sequence[ImagePath], observed: Mapping[ImagePath, str]
-    ) -> None:
+    def _start(self, keep: Sequence[ImagePath], roots: Sequence[ImagePath]) -> None:
         started = [*self._config_commands()]
         for path in roots:
             found = self._option_path("--root", path)
@@ -127,9 +128,12 @@ class Needs:
         for path in keep:
             found = self._option_path("--keep", path)
             self._keep_only(found, Edge("--keep", found, "keep", f"--keep {path}", "certain"))
-        for path, why in observed.items():
+
+    def _observe(self, observed: Mapping[ImagePath, str]) -> None:
+        """Keep what a container was seen to use, and what that needs."""
+        for path, how in observed.items():
             if self.fs.exists(path):
-                self._arrive(Edge("--trace", path, "observed", why, "certain"))
+                self._arrive(Edge("--trace", path, "observed", how, "certain"))
 
     def _config_commands(self) -> Iterator[Command]:
         entrypoint, cmd = self.config.entrypoint or (), self.config.cmd or ()

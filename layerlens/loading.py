@@ -14,7 +14,7 @@ from layerlens.destinations import DockerArchive
 from layerlens.errors import EngineError, ImageNotFoundError, LayerLensError
 from layerlens.slim import SlimLayer, StoredLayer
 from layerlens.sources import Progress, Source
-from layerlens.sources.docker_engine import Engine, EngineImage, EngineSource
+from layerlens.sources.docker_engine import Engine, EngineImage, EngineSource, connect
 
 _SETTLES_S = 5.0
 """How long an engine may take over an archive that it has whole when we are interrupted."""
@@ -78,6 +78,20 @@ def loaded(engine: Engine, archive: DockerArchive) -> Iterator[Guest]:
     finally:
         if not guest.stays:
             _remove(engine, image_id)
+
+
+@contextmanager
+def engine_of(*sources: Source) -> Iterator[Engine]:
+    """The engine that the first of these is from, else the first that answers. EngineError where none does."""
+    for source in sources:
+        if isinstance(source, EngineSource):
+            yield source.engine
+            return
+    engine = connect()
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 @contextmanager

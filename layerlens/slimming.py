@@ -6,25 +6,32 @@ for them, in which order things happen, and what is undone where one of them fai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from layerlens.destinations import Compression, DockerArchive, OutputFormat, Written, write_image
 from layerlens.errors import OutputError, UsageError
+from layerlens.filesystem import Filesystem
 from layerlens.loadercache import PATH as LOADER_CACHE
 from layerlens.loadercache import loader_cache, parse_cache
-from layerlens.loading import loaded
-from layerlens.model import EntryType, ImagePath
+from layerlens.loading import engine_of, in_engine, loaded
+from layerlens.model import EntryType, ImageConfig, ImagePath
 from layerlens.plan import Plan, group_of
+from layerlens.probing import Probe
 from layerlens.report import diagnostic_row, display
 from layerlens.security import Security, security_of
 from layerlens.slim import BaseImage, SlimImage, SlimLayer, SlimSpec, plan_slim
 from layerlens.sources import Progress, Source, references
-from layerlens.sources.docker_engine import Engine, EngineImage, EngineSource, connect
+from layerlens.sources.docker_engine import Engine, EngineImage
+from layerlens.trace import Observed, check_available, trace
+from layerlens.verify import Verification, compiled_masks, find_missing, verify_images
 
+MOST_ROUNDS = 3
+"""How often a slim image that does not pass is mended and tried again."""
 _ACCOUNTS_BYTES = 1 << 20
 _OUTPUT_HINT = "Name a file that ends in .tar, or a folder for an OCI layout."
 
@@ -126,6 +133,12 @@ def kept_paths(plan: Plan) -> list[ImagePath]:
     return sorted(path for path in plan.needs.kept if plan.verdicts.get(path) != "base")
 
 
+def present(plan: Plan) -> set[ImagePath]:
+    """Every path of the slim image, the base's included; directories above them may be left out."""
+    base = plan.base.fs if plan.base is not None else None
+    return {*kept_paths(plan), *(base.live if base is not None else ())}
+
+
 def _base_image(plan: Plan, keep: Sequence[ImagePath]) -> BaseImage | None:
     base = plan.base
     if base is None:
@@ -153,8 +166,7 @@ def _kind(kind: int | None) -> str:
 def rewritten(plan: Plan) -> dict[ImagePath, bytes]:
     """Files that have another content in the slim image, so that they say what is there."""
     found = dict(plan.rewrites)
-    there = set(plan.verdicts)  # on a base, what that has as well
-    cache = loader_cache(plan.fs, there) if plan.fs.exists(LOADER_CACHE) else None
+    cache = loader_cache(plan.fs, present(plan)) if plan.fs.exists(LOADER_CACHE) else None
     if cache is not None and parse_cache(cache).entries:
         found[LOADER_CACHE] = cache
     found.update(_accounts(plan))
@@ -191,6 +203,17 @@ class SlimLayerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """A path that is kept only because a container was seen to use it: a rule that static analysis lacks."""
+
+    path: ImagePath
+    how: str
+    category: str | None
+    package: str | None
+    """``ecosystem:name version``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slimmed:
     """A slim image and what is to be said of it."""
 
@@ -200,9 +223,19 @@ class Slimmed:
     image: SlimImage = field(repr=False)
     destination: Destination
     written: Written | None
-    """None where it was not made, because it did not pass."""
+    """None where it was put nowhere, because it did not pass."""
     before: Security
     after: Security
+    missed: tuple[Missed, ...] = ()
+    verification: Verification | None = None
+    """The last one; None where nothing was asked."""
+    rounds: int = 0
+    """How often it was mended and tried again."""
+
+    @property
+    def passed(self) -> bool:
+        """False where it was to be proved and was not."""
+        return self.verification is None or self.verification.passed
 
     @property
     def size_bytes(self) -> int:
@@ -234,7 +267,7 @@ class Slimmed:
             "runtime_image": plan.runtime_image,
             "id": None if written is None else written.image_id,
             "tag": place.tag,
-            "output": None if place.output is None else str(place.output),
+            "output": None if place.output is None else display(str(place.output)),
             "output_format": None if place.output is None else place.output_format,
             "totals": {
                 "original_bytes": plan.layer_bytes,
@@ -254,90 +287,246 @@ class Slimmed:
             ],
             "rewritten": [display(path) for path in sorted(rewritten(plan))],
             "security": {"before": self.before.to_dict(), "after": self.after.to_dict()},
+            "verification": None if self.verification is None else self.verification.to_dict(),
+            "rounds": self.rounds,
+            "observed": [
+                {
+                    "path": display(missed.path),
+                    "reason": missed.how,
+                    "category": missed.category,
+                    "package": missed.package,
+                }
+                for missed in self.missed
+            ],
             "warnings": [display(warning) for warning in plan.warnings],
             "diagnostics": [diagnostic_row(diagnostic) for diagnostic in plan.diagnostics],
         }
 
 
+# --- making it ------------------------------------------------------------------------------------------------------
+
 Planner = Callable[[Mapping[ImagePath, str]], Plan]
-"""Makes the plan that also keeps these paths, each with the reason why."""
+"""Makes the plan that also keeps these paths, each with how it was seen to be used."""
+
+
+class Original(Protocol):
+    """The image to make a slim one of; :class:`layerlens.api.Image` is one."""
+
+    @property
+    def source(self) -> Source:
+        """Its way in."""
+
+    @property
+    def fs(self) -> Filesystem:
+        """Its squash."""
+
+    @property
+    def config(self) -> ImageConfig:
+        """Its config."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What both images are asked, and what of the answers is not compared (regular expressions)."""
+
+    probe: Probe = field(default_factory=Probe)
+    ignore: tuple[str, ...] = ()
 
 
 def slim(
-    source: Source, planner: Planner, destination: Destination, *, progress: Progress | None = None
+    original: Original,
+    planner: Planner,
+    destination: Destination,
+    *,
+    proof: Proof | None = None,
+    observe: Probe | None = None,
+    progress: Progress | None = None,
 ) -> Slimmed:
-    """Make the slim image of what ``source`` opened and put it where ``destination`` says.
+    """Make the slim image of ``original`` and put it where ``destination`` says.
+
+    With ``proof`` it goes there only once it answers as the original does. Where it does not, the original is watched
+    under the same probe, what it was seen to use is added, and that is tried again, at most three times. With
+    ``observe``, what the original uses under that probe is kept from the start.
 
     Raises:
         UsageError: the destination makes no sense, or the base cannot be used.
         OutputError: it cannot be written there.
         EngineError: the engine cannot be reached, refuses, or goes away.
+        VerifyError: an image cannot be asked at all.
+        UnavailableError: ``observe``, where this machine cannot watch containers.
     """
     destination.check()
-    with ExitStack() as stack:
-        engine = stack.enter_context(engine_of(source)) if destination.loads else None
-        plan = planner({})
-        image = slim_image(plan)
-        written = _put(image, destination, engine, progress)
-    return _slimmed(source, plan, image, destination, written)
+    if observe is not None:
+        check_available()
+    return _Slimming(original, planner, destination, proof, progress).run(observe)
 
 
-@contextmanager
-def engine_of(*sources: Source) -> Iterator[Engine]:
-    """The engine that the first of these is from, else the first that answers. EngineError where none does."""
-    for source in sources:
-        if isinstance(source, EngineSource):
-            yield source.engine
-            return
-    engine = connect()
-    try:
-        yield engine
-    finally:
-        engine.close()
+class _Slimming:
+    """The steps of one slim image."""
 
+    def __init__(
+        self,
+        original: Original,
+        planner: Planner,
+        destination: Destination,
+        proof: Proof | None,
+        progress: Progress | None,
+    ) -> None:
+        self._original = original
+        self._planner = planner
+        self._destination = destination
+        self._proof = proof
+        self._progress = progress
+        self._seen: dict[ImagePath, str] = {}
+        """Paths that the original was seen to use, and how."""
 
-def _put(
-    image: SlimImage, destination: Destination, engine: Engine | None, progress: Progress | None
-) -> Written:
-    if destination.output is not None:
+    def run(self, observe: Probe | None) -> Slimmed:
+        proof, source = self._proof, self._original.source
+        masks = compiled_masks(proof.ignore) if proof is not None else []
+        with ExitStack() as stack:
+            engine = twin = None
+            if self._destination.output is None or proof is not None or observe is not None:
+                engine = stack.enter_context(engine_of(source))
+                if proof is not None or observe is not None:
+                    twin = stack.enter_context(in_engine(engine, source, self._progress))
+            if engine is not None and twin is not None and observe is not None:
+                original = self._original
+                seen = trace(engine, twin.image_id, original.fs, original.config, observe)
+                self._seen.update(_uses(seen))
+            plan = self._planner(self._seen)
+            image = slim_image(plan)
+            if engine is None or twin is None or proof is None:
+                return self._finished(plan, image, self._put(image, engine))
+            return self._prove(plan, image, engine, twin, proof, masks)
+
+    def _put(self, image: SlimImage, engine: Engine | None) -> Written:
+        if self._destination.output is not None:
+            return self._write(image, self._destination.output)
+        assert engine is not None, "what is not written is loaded"
+        archive = DockerArchive(image, progress=self._progress)
+        with loaded(engine, archive) as guest:
+            self._name(engine, guest.image)
+            guest.keep()
+        return replace(archive.written, image_id=guest.image.image_id)
+
+    def _write(self, image: SlimImage, output: Path) -> Written:
+        place = self._destination
         return write_image(
             image,
-            destination.output,
-            destination.output_format,
-            tag=destination.tag,
-            compression=destination.compression or "gzip",
-            progress=progress,
+            output,
+            place.output_format,
+            tag=place.tag,
+            compression=place.compression or "gzip",
+            progress=self._progress,
         )
-    assert engine is not None and destination.tag is not None
-    archive = DockerArchive(image, progress=progress)
-    with loaded(engine, archive) as guest:
-        name_image(engine, guest.image, destination.tag)
-        guest.keep()
-    return replace(archive.written, image_id=guest.image.image_id)
+
+    def _name(self, engine: Engine, image: EngineImage) -> None:
+        """Give an image of the engine its name; the image that had it before keeps its others."""
+        tag = self._destination.tag
+        found = references.split_tag(tag) if tag is not None else None
+        assert found is not None, "Destination.check lets only names through"
+        engine.ask(f"naming the image {tag} failed", "tag", image.image_id, *found)
+
+    # -- the proof -------------------------------------------------------------------------------------------------
+
+    def _prove(
+        self,
+        plan: Plan,
+        image: SlimImage,
+        engine: Engine,
+        twin: EngineImage,
+        proof: Proof,
+        masks: Sequence[re.Pattern[bytes]],
+    ) -> Slimmed:
+        """Try, mend and try again; put it in its place once it passes."""
+        rounds = 0
+        while True:
+            archive = DockerArchive(image, progress=self._progress)
+            with loaded(engine, archive) as guest:
+                found = verify_images(engine, twin, guest.image, proof.probe, masks)
+                if found.passed:
+                    if self._destination.output is not None:
+                        written = self._write(image, self._destination.output)
+                    else:
+                        self._name(engine, guest.image)
+                        guest.keep()
+                        written = replace(archive.written, image_id=guest.image.image_id)
+                    return self._finished(plan, image, written, found, rounds)
+            if found.original_fails:
+                return self._finished(plan, image, None, found, rounds)
+            found, more = self._learn(plan, engine, twin, proof.probe, found, rounds)
+            if not more or rounds == MOST_ROUNDS:
+                return self._finished(plan, image, None, found, rounds)
+            self._seen.update(more)
+            mended = self._planner(self._seen)
+            if mended.needs.kept.keys() == plan.needs.kept.keys():  # --drop leaves out what is missing
+                return self._finished(plan, image, None, found, rounds)
+            plan, image, rounds = mended, slim_image(mended), rounds + 1
+
+    def _learn(
+        self,
+        plan: Plan,
+        engine: Engine,
+        twin: EngineImage,
+        probe: Probe,
+        found: Verification,
+        rounds: int,
+    ) -> tuple[Verification, dict[ImagePath, str]]:
+        """What the original uses and the slim image lacks.
+
+        Names that it only asks for are added where all that it opens is there and it still does not pass.
+        """
+        there, original = present(plan), self._original
+        missing, untraced, seen = find_missing(engine, twin, original.fs, original.config, probe, there)
+        found = replace(found, missing=missing, untraced=untraced)
+        if seen is None:
+            return found, {}
+        uses = _uses(seen)
+        if rounds or not missing:
+            uses.update(dict.fromkeys(sorted(seen.looked_at), "the original asked whether it is there"))
+        return found, {path: how for path, how in uses.items() if path not in there}
+
+    def _finished(
+        self,
+        plan: Plan,
+        image: SlimImage,
+        written: Written | None,
+        verification: Verification | None = None,
+        rounds: int = 0,
+    ) -> Slimmed:
+        fs, attribution = plan.fs, plan.needs.attribution
+        keep = kept_paths(plan)
+        owners = {id(owner): owner for path in keep if (owner := attribution.owner_of(path)) is not None}
+        after = security_of(fs, set(keep), owners.values())
+        if plan.base is not None and plan.base.fs is not None:
+            after = after.with_more(security_of(plan.base.fs, plan.base.fs.live.keys(), plan.base.packages))
+        return Slimmed(
+            reference=self._original.source.reference,
+            plan=plan,
+            image=image,
+            destination=self._destination,
+            written=written,
+            before=security_of(fs, fs.live.keys(), attribution.packages),
+            after=after,
+            missed=tuple(self._missed(plan)),
+            verification=verification,
+            rounds=rounds,
+        )
+
+    def _missed(self, plan: Plan) -> Iterator[Missed]:
+        """Of what was seen to be used, what is kept for no other reason."""
+        attribution = plan.needs.attribution
+        for path, how in sorted(self._seen.items()):
+            chain = plan.needs.chain(path)
+            if chain and chain[0].kind == "observed":
+                owner = attribution.owner_of(path)
+                package = None if owner is None else f"{owner.ecosystem}:{owner.name} {owner.version}"
+                yield Missed(path, how, attribution.category_of(path), package)
 
 
-def name_image(engine: Engine, image: EngineImage, tag: str) -> None:
-    """Give an image of an engine a name; the image that had it keeps its other names."""
-    found = references.split_tag(tag)
-    assert found is not None, "Destination.check lets only names through"
-    engine.ask(f"naming the image {tag} failed", "tag", image.image_id, *found)
-
-
-def _slimmed(
-    source: Source, plan: Plan, image: SlimImage, destination: Destination, written: Written | None
-) -> Slimmed:
-    fs, attribution = plan.fs, plan.needs.attribution
-    keep = kept_paths(plan)
-    owners = {id(owner): owner for path in keep if (owner := attribution.owner_of(path)) is not None}
-    after = security_of(fs, set(keep), owners.values())
-    if plan.base is not None and plan.base.fs is not None:
-        after = after.with_more(security_of(plan.base.fs, plan.base.fs.live.keys(), plan.base.packages))
-    return Slimmed(
-        reference=source.reference,
-        plan=plan,
-        image=image,
-        destination=destination,
-        written=written,
-        before=security_of(fs, fs.live.keys(), attribution.packages),
-        after=after,
-    )
+def _uses(seen: Observed) -> dict[ImagePath, str]:
+    """What a container used, and how."""
+    found = dict.fromkeys(sorted(seen.folders), "the original works in this directory")
+    found.update(dict.fromkeys(sorted(seen.walked), "the original went through this link"))
+    found.update(dict.fromkeys(sorted(seen.opened), "the original opened it"))
+    return found

@@ -8,15 +8,22 @@ container: words in which it differs from itself say nothing about the slim imag
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-from layerlens.errors import PlatformError, UsageError
+from layerlens.errors import PlatformError, UnavailableError, UsageError, VerifyError
+from layerlens.filesystem import Filesystem
 from layerlens.history import parse_config
+from layerlens.layers import close_layers, open_layers
+from layerlens.loading import engine_of, in_engine
 from layerlens.model import ImageConfig, ImagePath, Platform
 from layerlens.probing import Answer, Answers, Probe, ask
-from layerlens.sources.docker_engine import Engine, EngineImage, open_engine
+from layerlens.report import display
+from layerlens.sources import Progress, Source, open_source, references
+from layerlens.sources.docker_engine import Engine, EngineImage, EngineSource, open_engine
+from layerlens.trace import Observed, above, trace
 
 MASKS: tuple[tuple[str, str], ...] = (
     # RFC 3339, section 5.6, and ISO 8601's form with a space or without a zone, as programs print it.
@@ -42,6 +49,8 @@ _WORDS = re.compile(rb"\w+|\W")
 _DIFFERENCE_BYTES = 160
 _END_BYTES = 250
 _KILLED = b"killed"
+_OF_ORIGINAL = "the original: "
+"""How a detail begins that is about the original alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +71,18 @@ class Verification:
 
     checks: tuple[Check, ...]
     missing: tuple[ImagePath, ...] = ()
+    untraced: str = ""
+    """Why the original was not watched though something differs."""
 
     @property
     def passed(self) -> bool:
         """True where every check is the same."""
         return all(check.same for check in self.checks)
+
+    @property
+    def original_fails(self) -> bool:
+        """Whether the original itself does not do what the probe asks for, so that nothing is proved."""
+        return any(not check.same and check.detail.startswith(_OF_ORIGINAL) for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``verify --format json`` prints it (DESIGN, section 6)."""
@@ -82,23 +98,81 @@ class Verification:
                 }
                 for check in self.checks
             ],
-            "missing": list(self.missing),
+            "missing": [display(path) for path in self.missing],
+            "untraced": self.untraced or None,
         }
 
 
-def verify(original: str, slim: str, probe: Probe, ignore: Sequence[str] = ()) -> Verification:
-    """Run both images of an engine under the probe and compare; ``ignore`` holds regular expressions to mask.
+def verify(
+    original: str, slim: str, probe: Probe, ignore: Sequence[str] = (), *, progress: Progress | None = None
+) -> Verification:
+    """Run two images under the probe and compare; ``ignore`` holds regular expressions to mask.
+
+    Both are named as everywhere; what no engine has yet, as an archive, is loaded and removed again. Where they
+    differ, the original is asked once more under watch, so that what the slim image lacks can be named.
 
     Raises:
-        ImageNotFoundError: no engine has one of them.
+        ImageNotFoundError: there is no such image.
         PlatformError: one is for another platform than the engine's.
         VerifyError: one cannot be asked at all: a port that is taken, a container that cannot be made.
         EngineError: the engine cannot be reached, or went away.
         UsageError: an ``ignore`` that is no regular expression.
     """
+    compiled_masks(ignore)  # before anything is opened
+    with closing(open_source(original, progress=progress)) as first:
+        return verify_beside(first, slim, probe, ignore, progress=progress)
+
+
+def verify_beside(
+    first: Source, slim: str, probe: Probe, ignore: Sequence[str] = (), *, progress: Progress | None = None
+) -> Verification:
+    """The same for an original that is open already, and stays so."""
     masks = compiled_masks(ignore)
-    with open_engine(original) as first, open_engine(slim, engines=(first.engine.endpoint.engine,)) as second:
-        return verify_images(first.engine, first.image, second.image, probe, masks)
+    with ExitStack() as stack:
+        second = stack.enter_context(closing(_open_beside(first, slim, progress)))
+        engine = stack.enter_context(engine_of(first, second))
+        one = stack.enter_context(in_engine(engine, first, progress))
+        two = stack.enter_context(in_engine(engine, second, progress))
+        found = verify_images(engine, one, two, probe, masks)
+        if found.passed or found.original_fails:
+            return found
+        whole = stack.enter_context(_squash(first, progress))
+        there = stack.enter_context(_squash(second, progress))
+        missing, untraced, _ = find_missing(engine, one, whole, parse_config(first.config), probe, there.live)
+        return replace(found, missing=missing, untraced=untraced)
+
+
+def _open_beside(first: Source, slim: str, progress: Progress | None) -> Source:
+    """The second image; a plain name means one of the engine that the first is from."""
+    if isinstance(first, EngineSource) and references.parse(slim).kind == "engine":
+        return open_engine(slim, engines=(first.engine.endpoint.engine,), progress=progress)
+    return open_source(slim, progress=progress)
+
+
+@contextmanager
+def _squash(source: Source, progress: Progress | None) -> Iterator[Filesystem]:
+    layers = open_layers(source.layers, lambda _path: False, progress=progress)
+    try:
+        yield Filesystem(layers)
+    finally:
+        close_layers(layers)
+
+
+def find_missing(
+    engine: Engine,
+    original: EngineImage,
+    fs: Filesystem,
+    config: ImageConfig,
+    probe: Probe,
+    there: Collection[ImagePath],
+) -> tuple[tuple[ImagePath, ...], str, Observed | None]:
+    """What the original was seen to open and is not ``there``; or why it could not be watched, then in words."""
+    try:
+        observed = trace(engine, original.image_id, fs, config, probe)
+    except (UnavailableError, VerifyError) as error:
+        return (), f"{error.message}. {error.hint}".strip(), None
+    kept = {*there, *(parent for path in there for parent in above(path))}
+    return tuple(sorted(observed.paths - kept)), "", observed
 
 
 def verify_images(
@@ -215,7 +289,7 @@ class Comparison:
     def _difference(self, mine: Answer, theirs: Answer, again: Answer | None, slim: Answers) -> str:
         """How two answers differ, in words; nothing where they are the same."""
         if mine.failure:
-            return f"the original: {mine.failure}"
+            return f"{_OF_ORIGINAL}{mine.failure}"
         if theirs.failure:
             return theirs.failure
         if mine.status != theirs.status and (again is None or again.status != theirs.status):
@@ -240,7 +314,7 @@ class Comparison:
         original, found = self.original, []
         if original.health is not None and slim.health is not None:
             detail = (
-                f"the original: {original.health.failure}" if original.health.failure else slim.health.failure
+                f"{_OF_ORIGINAL}{original.health.failure}" if original.health.failure else slim.health.failure
             )
             found.append(
                 Check("HEALTHCHECK", _of_health(original.health), _of_health(slim.health), not detail, detail)
@@ -282,7 +356,7 @@ class Comparison:
 
 def _unmet(mine: Answer, theirs: Answer, status: int | None, contains: Sequence[str], what: str) -> str:
     """What the probe asks for and an answer does not give; the original comes first, since it decides."""
-    for who, answer in (("the original: ", mine), ("", theirs)):
+    for who, answer in ((_OF_ORIGINAL, mine), ("", theirs)):
         if answer.failure:
             return f"{who}{answer.failure}"
         if status is not None and answer.status != status:

@@ -460,7 +460,7 @@ def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == f"layerlens {layerlens.__version__}\n"
     assert cli.run(["--help"]) == 0
     text = capfd.readouterr().out
-    for command in ("inspect", "ls", "why", "plugin"):
+    for command in ("inspect", "ls", "why", "recommend", "slim", "verify", "plugin"):
         assert f"  {command} " in text
     for command in ("inspect", "ls", "why"):
         assert cli.run([command, "-h"]) == 0
@@ -472,7 +472,7 @@ def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
 def test_commands_that_do_not_exist_yet_are_not_promised(capfd: pytest.CaptureFixture[str]) -> None:
     cli.run(["--help"])
     text = capfd.readouterr().out
-    for command in ("slim", "verify", "explore", "diff"):
+    for command in ("explore", "diff"):
         assert f"  {command} " not in text
 
 

@@ -137,7 +137,8 @@ def test_slowness_and_memory_have_tolerance() -> None:
 def test_the_dictionary_is_designs() -> None:
     check = compared(b"a", b"b")
     told = Verification((check,), ("/etc/x",)).to_dict()
-    assert list(told) == ["passed", "checks", "missing"] and told["missing"] == ["/etc/x"]
+    assert list(told) == ["passed", "checks", "missing", "untraced"] and told["missing"] == ["/etc/x"]
+    assert told["untraced"] is None
     assert list(told["checks"][0]) == ["probe", "original", "slim", "same", "detail"]
 
 

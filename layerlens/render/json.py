@@ -50,6 +50,11 @@ def slim(document: Mapping[str, Any]) -> str:
     return escape.json(_object(document, "")) + "\n"
 
 
+def verification(document: Mapping[str, Any]) -> str:
+    """A verification's dictionary as one JSON document, with a newline at its end."""
+    return escape.json(_object(document, "")) + "\n"
+
+
 def ls_line(entry: Entry) -> str:
     """One entry as a JSON object on one line, without the newline."""
     path, target = entry.path, entry.link_target

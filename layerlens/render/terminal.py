@@ -518,11 +518,79 @@ def slim(document: Mapping[str, Any], width: int = 80, colour: bool = False) -> 
                 for layer in document["layers"]
             ),
         )
+    if document["verification"] is not None:
+        _verification(page, document["verification"], document["id"] is not None)
+    _observed(page, document["observed"], document["rounds"])
     _security(page, document["security"]["before"], document["security"]["after"])
     for warning in document["warnings"]:
         page.note(f"warning: {escape.line(warning)}", "")
     _told_diagnostics(page, [Diagnostic(**diagnostic) for diagnostic in document["diagnostics"]])
     return page.text()
+
+
+def verification(document: Mapping[str, Any], width: int = 80, colour: bool = False) -> str:
+    """A verification (its dictionary) for people: each check, and below those that fail how they differ."""
+    page = _Page(width, colour)
+    _verification(page, document)
+    return page.text()
+
+
+def _verification(page: _Page, document: Mapping[str, Any], made: bool = True) -> None:
+    checks = document["checks"]
+    failed = [check for check in checks if not check["same"]]
+    verdict = "the same" if not failed else f"{len(failed)} of {units.count(len(checks), 'check')} failed"
+    page.heading("Verified" if not failed else "Not the same", verdict if made else f"{verdict}; not made")
+    columns = [_Column("", 4, style="bold")]
+    asked = _Column("asked", page.rest(columns, 3), cut="end")
+    answers = page.rest([*columns, asked], 2)
+    columns += [asked, _Column("original", answers, cut="end"), _Column("slim", answers, cut="end")]
+    page.table(
+        columns,
+        (
+            (
+                ("ok", "green") if check["same"] else ("FAIL", "red"),
+                escape.line(check["probe"]),
+                escape.line(_answer(check["original"])),
+                escape.line(_answer(check["slim"])),
+            )
+            for check in checks
+        ),
+    )
+    for check in checks:
+        if check["detail"]:
+            page.note(f"{escape.line(check['probe'])}: {escape.line(check['detail'])}", "")
+    if document["missing"]:
+        shown = document["missing"][:TOP_PATHS]
+        page.heading("Missing", _of(len(shown), len(document["missing"]), "what only the original opened"))
+        for path in shown:
+            page.note(escape.terminal(path), "")
+    if document["untraced"]:
+        page.note(f"which files are missing is not known: {escape.line(document['untraced'])}", "")
+
+
+def _answer(text: str) -> str:
+    """An answer in the units of people: ``5242880 bytes`` as ``5.24 MB``."""
+    head, _, tail = text.rpartition(", ")
+    number = tail.removesuffix(" bytes")
+    if number == tail or not number.isdigit():
+        return text
+    return f"{head}, {units.size(int(number))}" if head else units.size(int(number))
+
+
+def _observed(page: _Page, observed: Sequence[Mapping[str, Any]], rounds: int) -> None:
+    """What is kept only since it was seen in use: each is a rule that static analysis lacks."""
+    if not observed:
+        return
+    shown = observed[:TOP_PATHS]
+    tried = f", found in {units.count(rounds, 'more try', 'more tries')}" if rounds else ""
+    page.heading(
+        "Missed by static analysis", _of(len(shown), len(observed), f"kept since it was observed{tried}")
+    )
+    path = _Column("path", page.rest([], 2))
+    page.table(
+        [path, _Column("because", page.rest([path]), cut="end")],
+        ((escape.terminal(row["path"]), escape.line(row["reason"])) for row in shown),
+    )
 
 
 def _slim_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
