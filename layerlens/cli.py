@@ -450,7 +450,10 @@ def slim(
         None if compression is None else compression.value,
     )
     destination.check()
-    with opened(source, platform) as image:
+    with (
+        saying_if_stopped("the slim image was not made, and nothing was changed"),
+        opened(source, platform) as image,
+    ):
         made = image.slim(
             runtime,
             tag=tag,
@@ -504,7 +507,7 @@ def verify(
     from layerlens.verify import verify as compare
 
     asked = read_probe(http, exec_, probe, timeout) or Probe()
-    with progress_line() as progress:
+    with saying_if_stopped("the containers were removed"), progress_line() as progress:
         found = compare(original, slim, asked, ignore or (), progress=progress)
     if format is RowFormat.json:
         from layerlens.render import json
@@ -579,6 +582,16 @@ def opened(source: str, platform: str | None, *, verify_digests: bool = False) -
         open_image(source, platform=platform, verify_digests=verify_digests, progress=progress) as image,
     ):
         yield image
+
+
+@contextmanager
+def saying_if_stopped(outcome: str) -> Iterator[None]:
+    """Tell on stderr, once all is undone, that a signal ended the work and how things stand."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        _say(f"interrupted: {outcome}\n")
+        raise
 
 
 @contextmanager
@@ -801,18 +814,23 @@ def _fail(message: str, hint: str, *, trace: bool = True) -> int:
     lines = [f"error: {escape.line(message)}"]
     if hint:
         lines.append(f"hint: {escape.line(hint)}")
-    text = "\n".join(lines) + "\n"
+    shown = ""
+    if _debug and trace:
+        import traceback
+
+        shown = escape_traceback(traceback.format_exc())
+    _say(shown + "\n".join(lines) + "\n")
+    return BAD_INPUT
+
+
+def _say(text: str) -> None:
+    """Text on stderr, as far as it can show it."""
     encoding = sys.stderr.encoding or "utf-8"
     try:
-        if _debug and trace:
-            import traceback
-
-            sys.stderr.write(escape_traceback(traceback.format_exc()))
         sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
         sys.stderr.flush()
     except (OSError, ValueError):  # nobody listens; the exit status still speaks
         pass
-    return BAD_INPUT
 
 
 def escape_traceback(text: str) -> str:

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +92,8 @@ def write_image(
     Raises:
         OutputError: the target cannot be written, or something else than an image of that form is there.
     """
+    if is_stream(target):
+        return _write_stream(image, target, form, tag, progress)
     target = Path(os.path.realpath(target))
     try:
         if form == "docker-archive":
@@ -111,6 +114,32 @@ def write_image(
         return written
     except OSError as error:
         raise _cannot_write(target, error, image.size_bytes) from error
+
+
+def is_stream(target: Path) -> bool:
+    """Whether the target is there and is a pipe or a device: written as it is, since nothing can take its place."""
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_stream(
+    image: SlimImage, target: Path, form: OutputFormat, tag: str | None, progress: Progress | None
+) -> Written:
+    if form != "docker-archive":
+        raise OutputError(
+            f"{target} is no folder", "An OCI layout needs a folder, or a file that ends in .tar."
+        )
+    archive = DockerArchive(image, tag, progress)
+    try:
+        with target.open("wb") as stream:
+            for chunk in archive.chunks():
+                stream.write(chunk)
+    except OSError as error:
+        raise _cannot_write(target, error, image.size_bytes) from error
+    return archive.written
 
 
 def _cannot_write(target: Path, error: OSError, needed: int) -> OutputError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from layerlens.destinations import Compression, DockerArchive, OutputFormat, Written, write_image
+from layerlens.destinations import Compression, DockerArchive, OutputFormat, Written, is_stream, write_image
 from layerlens.errors import OutputError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.loadercache import PATH as LOADER_CACHE
@@ -96,8 +96,10 @@ class Destination:
         """The form of what is written to ``output``."""
         if self.form is not None:
             return self.form
-        is_archive = self.output is not None and self.output.suffix == ".tar" and not self.output.is_dir()
-        return "docker-archive" if is_archive else "oci"
+        output = self.output
+        if output is None or is_stream(output):
+            return "docker-archive"
+        return "docker-archive" if output.suffix == ".tar" and not output.is_dir() else "oci"
 
     @property
     def loads(self) -> bool:
