@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from layerlens.destinations import Compression, OutputFormat
     from layerlens.dockerfile import Dockerfile, Stage
+    from layerlens.exchange import Exchange
     from layerlens.graph import Needs
     from layerlens.planned import Plan
     from layerlens.probing import Probe
@@ -371,16 +372,25 @@ class Image:
         from layerlens.planned import Plan
 
         target = None if dockerfile is None else self._target_of(dockerfile, force)
-        needs = self._search(keep, roots, drop, observed)
-        base, choice, warnings = self._base(runtime, needs)
+        warnings: list[str] = []
+        found = None
+        if exchange and not roots and observed is None:
+            found = self._exchange(runtime, keep, drop, warnings)
+        if found is None:
+            needs = self._search(keep, roots, drop, observed)
+            base, choice, more = self._base(runtime, needs)
+            warnings += more
+        else:
+            needs, base, choice = found.needs, found.base, found.choice
         made = planning.make_plan(
             needs,
             base=base,
             choice=choice,
             layer_bytes=sum(sum(layer.index.sizes) for layer in self.layers),
             instructions=self.instructions,
-            musl=(found for name in choice.musl if (found := self._open_base(name)) is not None),
+            musl=(other for name in choice.musl if (other := self._open_base(name)) is not None),
             warnings=warnings,
+            exchange=found,
         )
         planning.refuse_other_libc(made)
         values = {name: getattr(made, name) for name in made.__dataclass_fields__}
@@ -443,6 +453,25 @@ class Image:
                 "Name the Dockerfile of this image, build it again, or go on with --force.",
             )
         return target
+
+    def _exchange(
+        self, runtime: str | None, keep: Sequence[ImagePath], drop: Sequence[ImagePath], warnings: list[str]
+    ) -> Exchange | None:
+        """Another server for what is a static site; why there is none where there could be goes to ``warnings``."""
+        from layerlens import exchange
+
+        site = exchange.static_site(self.attribution, self.config)
+        if site is None:
+            return None
+        found, tried = exchange.proposed(
+            self.attribution, self.config, site, runtime, self._open_base, keep=keep, drop=drop
+        )
+        if found is None and runtime in (None, "base", "scratch"):
+            warnings.append(
+                f"{site.evidence}: a server's image would do, but none could be used (tried: {', '.join(tried)}); "
+                "pull one of them, or name one with --runtime IMAGE"
+            )
+        return found
 
     def _base(self, runtime: str | None, needs: Needs) -> tuple[Base | None, Choice, list[str]]:
         """The base to stand on, where it comes from, and what to warn of."""

@@ -340,6 +340,14 @@ class Needs:
             path = edge.source
         return found[::-1]
 
+    def second_names(self) -> set[ImagePath]:
+        """Kept paths that nothing asks for: hard links to what another name is kept for.
+
+        What carries one file at a time leaves them out, since each name would get a payload of its own.
+        """
+        links = {path for path, edge in self.kept.items() if edge.kind == "hard-link"}
+        return links - {edge.target for edge in self.edges} if links else links
+
     def named_by(self, path: ImagePath) -> list[Edge]:
         """What would need a path that is not kept, and is not kept itself.
 

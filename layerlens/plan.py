@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerlens.categories import CATEGORIES
 from layerlens.ecosystems import Binding, BindsLibc, Improves, Installs, Reduces, Unpacks, ecosystems
@@ -23,6 +23,7 @@ from layerlens.model import (
     Diagnostic,
     Edge,
     EntryType,
+    ImageConfig,
     ImagePath,
     Improvement,
     Instruction,
@@ -31,6 +32,9 @@ from layerlens.model import (
 )
 from layerlens.report import diagnostic_row, display
 from layerlens.runtime import SCRATCH, Base, Choice, in_tree, installer
+
+if TYPE_CHECKING:
+    from layerlens.exchange import Exchange
 
 _FILE, _DIR, _SYMLINK = int(EntryType.FILE), int(EntryType.DIR), int(EntryType.SYMLINK)
 
@@ -70,6 +74,8 @@ GROUPS = ("OS and runtime", "dependencies", "application")
 """What is copied, least to most volatile, so that a change of the application rebuilds only the last."""
 _GROUP_OF = {"dependencies": 1, "dev-dependencies": 1, "app": 2, "other": 2, "sources": 2, "tests": 2}
 
+_OF_THE_BUILD = frozenset({"sources", "compilers", "headers", "dev-dependencies", "package-cache"})
+
 IGNORED_CATEGORIES = frozenset({"vcs", "logs-temp", "secrets", "package-cache", "docs"})
 """Categories of files that no build step needs: where COPY brought them in, .dockerignore keeps them out."""
 IGNORED_NAMES = frozenset(
@@ -105,6 +111,8 @@ class Copy:
     """Bytes that come along though nothing needs them."""
     owner: tuple[int, int] | None = None
     """Numeric user and group of everything in it where that is one and not root's."""
+    image: str | None = None
+    """Another image that it comes from; None for the one that is planned for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +184,13 @@ class Plan:
     """Package databases as a slim image has them."""
     warnings: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...] = field(repr=False)
+    exchange: Exchange | None = field(default=None, repr=False)
+    """Another program that is shipped instead of the image's own."""
+
+    @property
+    def config(self) -> ImageConfig:
+        """How the result is to run."""
+        return self.needs.config if self.exchange is None else self.exchange.config
 
     @property
     def fs(self) -> Filesystem:
@@ -229,6 +244,7 @@ class Plan:
             "dropped": [_left_behind_row(tree) for tree in self.dropped],
             "removed_in_builder": [_left_behind_row(tree) for tree in self.removals],
             "improvements": [{"line": i.line, "reason": i.reason} for i in self.improvements],
+            "exchange": None if self.exchange is None else _exchange_row(self.exchange),
             "estimated_bytes": self.estimated_bytes,
             "saved_bytes": self.saved_bytes,
             "saved_ratio": self.saved_ratio,
@@ -249,26 +265,25 @@ class Plan:
     def copies_dict(self) -> list[dict[str, Any]]:
         """The copies as the report has them: a row for each source."""
         fs = self.fs
-        if self.base is None:
-            return [
-                {
-                    "source": "/",
-                    "target": "/",
-                    "size_bytes": copy.size_bytes,
-                    "reason": display(f"{GROUPS[copy.group]}, {copy.files} files: {copy.reason}"),
-                }
-                for copy in self.copies
-            ]
-        return [
-            {
-                "source": display(source),
-                "target": display(copy.target if copy.whole else f"{copy.target.rstrip('/')}/"),
-                "size_bytes": copy.size_bytes if copy.whole else fs.size(source),
-                "reason": display(copy.reason),
-            }
-            for copy in self.copies
-            for source in copy.sources
-        ]
+        rows: list[dict[str, Any]] = []
+        for copy in self.copies:
+            gathered = copy.image is not None or (self.base is None and self.exchange is None)
+            for source in ("/",) if gathered else copy.sources:
+                reason = (
+                    f"{GROUPS[copy.group]}, {copy.files} files: {copy.reason}" if gathered else copy.reason
+                )
+                rows.append(
+                    {
+                        "source": display(source),
+                        "target": display(
+                            copy.target if copy.whole or gathered else f"{copy.target.rstrip('/')}/"
+                        ),
+                        "size_bytes": copy.size_bytes if copy.whole or gathered else fs.size(source),
+                        "reason": display(reason),
+                        "image": copy.image,
+                    }
+                )
+        return rows
 
 
 def _left_behind_row(tree: LeftBehind) -> dict[str, Any]:
@@ -277,6 +292,19 @@ def _left_behind_row(tree: LeftBehind) -> dict[str, Any]:
         "size_bytes": tree.size_bytes,
         "category": tree.category,
         "reason": tree.reason,
+    }
+
+
+def _exchange_row(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "server_image": exchange.server.reference,
+        "root": display(exchange.root),
+        "folder": display(exchange.hosting.folder),
+        "port": exchange.site.port,
+        "single_page": exchange.site.single_page,
+        "command": list(exchange.hosting.command),
+        "files": {display(path): text for path, text in sorted(exchange.hosting.files.items())},
+        "reason": display(exchange.reason),
     }
 
 
@@ -294,16 +322,18 @@ def make_plan(
     instructions: Sequence[Instruction] = (),
     musl: Iterable[Base] = (),
     warnings: Iterable[str] = (),
+    exchange: Exchange | None = None,
 ) -> Plan:
     """The plan that ships what ``needs`` keeps on ``base``, or on nothing where that is None.
 
     ``choice`` is where the base came from, ``instructions`` the image's history and ``musl`` bases of the same family
-    that would be offered beside it; they are asked for only where they would do.
+    that would be offered beside it; they are asked for only where they would do. With ``exchange``, ``needs`` and
+    ``base`` are those of that.
 
     Raises:
         UsageError: the base has another libc than the files that would be copied onto it.
     """
-    return _Planner(needs, base, choice, layer_bytes, instructions, musl, warnings).plan()
+    return _Planner(needs, base, choice, layer_bytes, instructions, musl, warnings, exchange).plan()
 
 
 class _Planner:
@@ -318,11 +348,12 @@ class _Planner:
         instructions: Sequence[Instruction],
         musl: Iterable[Base],
         warnings: Iterable[str],
+        exchange: Exchange | None,
     ) -> None:
-        self.needs, self.base, self.choice = needs, base, choice
+        self.needs, self.base, self.choice, self.exchange = needs, base, choice, exchange
         self.fs, self.attribution = needs.fs, needs.attribution
         self.layer_bytes, self.instructions, self.musl = layer_bytes, instructions, musl
-        self.warnings = list(warnings)
+        self.warnings = [*(exchange.warnings() if exchange is not None else ()), *warnings]
         self.verdicts: dict[ImagePath, Verdict] = {}
         self.reasons: dict[ImagePath, Edge] = {}
         self.installed: list[Package] = []
@@ -330,18 +361,20 @@ class _Planner:
         self.install_line: str | None = None
         self.improvements = self._improvements()
         self.removals: list[LeftBehind] = []
+        self.tree = _Tree(self)
 
     def plan(self) -> Plan:
         """All of it."""
         self._judge()
         self._ship_packages()
-        tree = _Tree(self)
-        copies = _Copies(self, tree).found()
+        copies = _Copies(self, self.tree).found()
         self._ship_along(copies)
         self._ship_base()
         made = tuple(self._made(copies))
         totals = self._totals()
         estimated = totals.copy_bytes + totals.base_bytes + totals.package_bytes
+        if self.exchange is not None:
+            estimated += self.exchange.written_bytes
         if self.base is not None and not self.base.opened:
             self.warnings.append(
                 f"{self.base.reference} could not be opened: its size is the catalogue's ({self.base.source}), and "
@@ -362,7 +395,7 @@ class _Planner:
             accounts=tuple(self._accounts()),
             improvements=tuple(self.improvements),
             removals=tuple(self.removals),
-            dropped=tuple(self._dropped(tree)),
+            dropped=tuple(self._dropped(self.tree)),
             totals=totals,
             live_bytes=self.attribution.live_bytes,
             layer_bytes=self.layer_bytes,
@@ -372,13 +405,14 @@ class _Planner:
             rewrites=self._rewrites(),
             warnings=tuple(self.warnings),
             diagnostics=tuple(self.needs.diagnostics),
+            exchange=self.exchange,
         )
 
     # -- verdicts ------------------------------------------------------------------------------------------
 
     def _judge(self) -> None:
         """A verdict for every needed path; packages are settled afterwards."""
-        if self.base is None:
+        if self.base is None or self.exchange is not None:
             self.verdicts.update(dict.fromkeys(self.needs.kept, "copy"))
             return
         for path in self.needs.kept:
@@ -564,13 +598,16 @@ class _Planner:
         )
 
     def _improvements(self) -> list[Improvement]:
-        if self.base is None:
+        """What the builder could do better; nothing that would take away what is needed."""
+        if self.base is None or self.exchange is not None:
             return []
+        kept = [path for path in self.needs.kept if self.attribution.category_of(path) == "dev-dependencies"]
         return [
             step
             for ecosystem in ecosystems()
             if isinstance(ecosystem, Improves)
             for step in ecosystem.improvements(self.needs.view)
+            if not any(path.startswith(f"{covered}/") for covered in step.covers for path in kept)
         ]
 
     # -- the rest of the runtime stage -----------------------------------------------------------------------
@@ -590,7 +627,12 @@ class _Planner:
             kind = fs.type_of(path)
             if kind == _SYMLINK:
                 yield Made(path, "symlink", link_target=fs.entry(path).link_target or "")
-            elif kind == _DIR and path not in targets and not any(t.startswith(f"{path}/") for t in targets):
+            elif (
+                kind == _DIR
+                and path not in targets
+                and not any(t.startswith(f"{path}/") for t in targets)
+                and not self._is_leftover(path)
+            ):
                 entry = fs.entry(path)
                 yield Made(path, "directory", entry.mode & 0o7777, entry.uid, entry.gid)
         parents: set[ImagePath] = set()
@@ -605,9 +647,17 @@ class _Planner:
             if (entry.mode & 0o7777, entry.uid, entry.gid) != (0o755, 0, 0):
                 yield Made(path, "attributes", entry.mode & 0o7777, entry.uid, entry.gid)
 
+    def _is_leftover(self, path: ImagePath) -> bool:
+        """Whether a directory that a name alone leads to holds nothing but what only the build had use for."""
+        return (
+            self.needs.kept[path].certainty != "certain"
+            and self.tree.all_bytes(path) > 0
+            and self.attribution.category_of(path) in _OF_THE_BUILD
+        )
+
     def _accounts(self) -> Iterator[tuple[str, str]]:
         """Lines of passwd(5) and group(5) that what is shipped needs and the base lacks."""
-        if self.base is None:
+        if self.base is None or self.exchange is not None:
             return
         fs, other = self.fs, self.base.fs
         users, groups = _accounts_of(fs, "/etc/passwd"), _accounts_of(fs, "/etc/group")
@@ -649,10 +699,15 @@ class _Planner:
                 package_bytes += found.overhead_bytes(self.fs, self.base.fs, self.installed)
         return Totals(
             copy_bytes=sums["copy"],
-            base_bytes=0 if self.base is None else self.base.size_bytes,
+            base_bytes=self._base_bytes(),
             package_bytes=package_bytes,
             drop_bytes=sums["drop"],
         )
+
+    def _base_bytes(self) -> int:
+        if self.base is not None:
+            return self.base.size_bytes
+        return 0 if self.exchange is None else sum(self.exchange.server_files().values())
 
     def _package_bytes(self, package: Package) -> int:
         """What installing a package adds: its files, but for those that the base's own rules leave out."""
@@ -745,7 +800,7 @@ class _Planner:
 
     def _rewrites(self) -> dict[ImagePath, bytes]:
         """Package databases cut to the packages of which something is kept."""
-        if self.base is not None:
+        if self.base is not None or self.exchange is not None:
             return {}
         kept: dict[str, dict[int, Package]] = {}
         for path in self.needs.kept:
@@ -799,14 +854,17 @@ class _Copies:
         verdicts, kept = planner.verdicts, planner.needs.kept
         self.wanted = {p for p, v in verdicts.items() if v == "copy" and p in kept}
         if planner.base is not None:
-            self.wanted -= second_names(planner.needs)
+            self.wanted -= planner.needs.second_names()
         self.need = tree.sums(lambda path: path in self.wanted)
         self.everything = tree.sums(lambda path: not planner._is_improved(path))
 
     def found(self) -> list[Copy]:
         """The copies, least to most volatile, then by path."""
-        if self.p.base is None:
-            return self._scratch()
+        if self.p.exchange is not None:
+            return self._served(self.p.exchange)
+        return self._scratch() if self.p.base is None else self._on_base()
+
+    def _on_base(self) -> list[Copy]:
         copies: list[Copy] = []
         stack = [""]
         while stack:
@@ -833,6 +891,31 @@ class _Copies:
                 copies.append(self._copy((path,), path, True, max(0, unneeded)))
         copies.sort(key=lambda copy: (copy.group, copy.sources))
         return copies
+
+    def _served(self, exchange: Exchange) -> list[Copy]:
+        """The site, what options name besides, and on scratch the server."""
+        root = exchange.root
+        site = self._copy((root,), root, True, 0)
+        for path in self.fs.walk(root):
+            if path not in self.wanted and path.rpartition("/")[0] in {root, *self.wanted}:
+                self.p.removals.append(self.p._left_behind(path, self._bytes_at(path)))
+        inside = tuple(path for path in self.wanted if path == root or path.startswith(f"{root}/"))
+        self.wanted.difference_update(inside)
+        self.need = self.p.tree.sums(lambda path: path in self.wanted)
+        found = [*self._on_base(), replace(site, target=exchange.hosting.folder, owner=None)]
+        files = exchange.server_files()
+        if files:
+            size = sum(files.values()) + exchange.written_bytes
+            reason = f"{' '.join(exchange.hosting.command)} and what it needs of {exchange.server.reference}"
+            found.insert(
+                0, Copy(("/",), "/", size, len(files), reason, 0, False, image=exchange.server.reference)
+            )
+        return found
+
+    def _bytes_at(self, path: ImagePath) -> int:
+        if path in self.fs.children:
+            return self.p.tree.all_bytes(path)
+        return self.fs.size(path) if self.fs.type_of(path) == _FILE else 0
 
     def _scratch(self) -> list[Copy]:
         """On scratch everything goes in one tree; a row for each group."""
@@ -972,15 +1055,6 @@ class _Copies:
     def _why(self, path: ImagePath) -> str:
         edge = self.p.needs.kept[path]
         return f"{edge.evidence} ({edge.source.rpartition('/')[2] or edge.source})"
-
-
-def second_names(needs: Needs) -> set[ImagePath]:
-    """Kept paths that nothing asks for: hard links to what another name is kept for.
-
-    Whatever carries one file at a time leaves them out, since each name would get a payload of its own.
-    """
-    links = {path for path, edge in needs.kept.items() if edge.kind == "hard-link"}
-    return links - {edge.target for edge in needs.edges} if links else links
 
 
 def group_of(category: str | None) -> int:

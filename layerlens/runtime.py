@@ -117,6 +117,20 @@ def choose(
     return Choice((), (), (), "its distribution is not known")
 
 
+def servers(fs: Filesystem) -> Choice:
+    """Images of servers that hand out static sites, those of the builder's release and libc first."""
+    release = os_release(fs)
+    words = _words([], release)
+    images: list[str] = []
+    musl: list[str] = []
+    for row in _table()["server"]:
+        light = list(_filled([row["musl"]], words))
+        usual = list(_filled(row["slim"], words))
+        images += [*light, *usual] if release.get("ID") == "alpine" else usual
+        musl += light
+    return Choice(tuple(images), tuple(musl), (), "its command only hands out a built site")
+
+
 def _words(numbers: Sequence[str], release: Mapping[str, str]) -> dict[str, str]:
     words = {"version": release.get("VERSION_ID", ""), "codename": release.get("VERSION_CODENAME", "")}
     if numbers:

@@ -8,7 +8,7 @@ directory's own mode and owner, and it makes no empty directory.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,10 @@ from layerlens.dockerfile import Dockerfile, Stage
 from layerlens.model import EntryType, ImageConfig, ImagePath
 
 if TYPE_CHECKING:
+    from layerlens.exchange import Exchange
+    from layerlens.filesystem import Filesystem
     from layerlens.plan import Copy, Made, Plan
+    from layerlens.runtime import Base
 
 PATHS_SUFFIX = ".paths"
 """What is put behind the Dockerfile's name for the list of paths that a staging stage reads."""
@@ -64,7 +67,7 @@ def written(
             "builder",
             text_of.parse("FROM scratch\n"),
         )
-    stage = _RuntimeStage(plan, builder, text_of.unused_stage_name(taken, "pruned"), name)
+    stage = _RuntimeStage(plan, builder, taken, name)
     text = text_of.append_stages(taken, text, stage.text())
     return Written(text, stage.files(), tuple(stage.copies))
 
@@ -72,65 +75,95 @@ def written(
 class _RuntimeStage:
     """The stages that follow the builder."""
 
-    def __init__(self, plan: Plan, builder: str, pruned: str, name: str) -> None:
-        self.plan, self.builder, self.pruned, self.name = plan, builder, pruned, name
+    def __init__(self, plan: Plan, builder: str, taken: Dockerfile, name: str) -> None:
+        self.plan, self.builder, self.taken, self.name = plan, builder, taken, name
         self.config: ImageConfig = plan.needs.config
+        """The builder's; the result's is the plan's."""
         self.copies: list[tuple[str, Copy]] = []
+        self.gathered: list[str] | None = None
+        """Paths that a staging stage gathers, relative to the root, parents first; None without one."""
+        if plan.exchange is not None:
+            if plan.base is None:
+                self.gathered = _with_parents([*plan.exchange.server_files(), *plan.exchange.hosting.files])
+        elif plan.base is None and _can_gather(plan.fs):
+            self.gathered = _with_parents(plan.needs.kept)
 
     def text(self) -> str:
         """Everything after the builder."""
-        lines = self._scratch() if self.plan.base is None else self._on_base()
+        plan = self.plan
+        if plan.base is not None:
+            lines = self._on_base(plan.base)
+        elif plan.exchange is not None:
+            lines = self._served(plan.exchange)
+        else:
+            lines = self._scratch()
         return "".join(f"{line}\n" for line in lines)
 
     def files(self) -> tuple[tuple[str, str], ...]:
         """The list of paths, where the staging stage reads one."""
-        if self.plan.base is not None or not self._gathers() or self._is_inline():
+        if self.gathered is None or len(self.gathered) <= LONGEST_INLINE:
             return ()
-        return ((f"{self.name}{PATHS_SUFFIX}", "".join(f"{path}\n" for path in self._listed())),)
+        return ((f"{self.name}{PATHS_SUFFIX}", "".join(f"{path}\n" for path in self.gathered)),)
+
+    def _stage_name(self, wanted: str) -> str:
+        return text_of.unused_stage_name(self.taken, wanted)
 
     # -- on a base -----------------------------------------------------------------------------------------
 
-    def _on_base(self) -> Iterator[str]:
-        plan, base = self.plan, self.plan.base
-        assert base is not None, "a plan for a base has one"
-        origin = self.builder
-        trimming = list(self._trimming())
-        if trimming:
-            yield text_of.from_line(self.builder, self.pruned)
-            yield from trimming
-            yield ""
-            origin = self.pruned
+    def _on_base(self, base: Base) -> Iterator[str]:
+        plan = self.plan
+        origin = yield from self._pruned()
         yield text_of.from_line(base.reference)
-        if base.config is not None and base.config.user not in (None, "", "0", "root", "0:0", "root:root"):
+        if base.config is not None and not _is_root(base.config.user):
             yield "USER root"
+        if plan.exchange is not None:
+            yield from _writing_lines(plan.exchange.hosting.files)
         if plan.install_line:
             yield plan.install_line
         accounts = _account_line(plan.accounts)
         if accounts:
             yield accounts
-        for copy in plan.copies:
-            line = text_of.copy_line(copy.sources, _target(copy), origin, _owner(copy))
-            self.copies.append((line, copy))
-            yield line
+        yield from self._copied(origin)
         making = _making_line(plan.made, self._needs_loader_cache())
         if making:
             yield making
         yield from self._config_lines(base.config)
+
+    def _copied(self, origin: str) -> Iterator[str]:
+        for copy in self.plan.copies:
+            if copy.image is None:
+                line = text_of.copy_line(copy.sources, _target(copy), origin, _owner(copy))
+                self.copies.append((line, copy))
+                yield line
+
+    def _pruned(self) -> Generator[str, None, str]:
+        """The stage that trims the builder, where there is something to trim; the name of the stage to copy from."""
+        trimming = list(self._trimming())
+        if not trimming:
+            return self.builder
+        name = self._stage_name("pruned")
+        yield text_of.from_line(self.builder, name)
+        yield from trimming
+        yield ""
+        return name
 
     def _trimming(self) -> Iterator[str]:
         """What makes the builder's directories fit to be copied whole."""
         plan = self.plan
         commands = [(step.workdir, step.line.removeprefix("RUN ").strip()) for step in plan.improvements]
         gone = [tree.path for tree in plan.removals]
-        if not commands and not gone:
+        opened = plan.exchange.root if plan.exchange is not None and plan.exchange.must_open_up() else None
+        if not commands and not gone and opened is None:
             return
-        if self.config.user not in (None, "", "0", "root"):
+        if not _is_root(self.config.user):
             yield "USER root"
         workdir = self.config.workdir or "/"
         for where, command in commands:
             yield f"RUN {command}" if where == workdir else f"RUN cd {shlex.quote(where)} && {command}"
         if gone:
             yield "RUN rm -rf \\\n" + " \\\n".join(f"    {shlex.quote(path)}" for path in sorted(gone))
+        if opened is not None:
+            yield f"RUN chmod -R a+rX {shlex.quote(opened)}"
 
     def _needs_loader_cache(self) -> bool:
         """Whether libraries are copied to where only ld.so.cache leads (ldconfig(8))."""
@@ -144,7 +177,7 @@ class _RuntimeStage:
         )
 
     def _config_lines(self, base: ImageConfig | None) -> Iterator[str]:
-        config = self.config
+        config = self.plan.config
         if base is not None and base.entrypoint and not config.entrypoint:
             # The base's own ENTRYPOINT would run before the image's CMD.
             yield from text_of.carried_config_lines(
@@ -158,65 +191,60 @@ class _RuntimeStage:
     # -- on nothing ----------------------------------------------------------------------------------------
 
     def _scratch(self) -> Iterator[str]:
-        if self._gathers():
-            yield text_of.from_line(self.builder, "staging")
-            if self.config.user not in (None, "", "0", "root"):
+        if self.gathered is not None:
+            staging = self._stage_name("staging")
+            yield text_of.from_line(self.builder, staging)
+            if not _is_root(self.config.user):
                 yield "USER root"
-            yield from self._gathering()
+            yield from self._gathering(self.plan.fs, self.gathered)
             yield ""
             yield text_of.from_line("scratch")
-            line = text_of.copy_line([STAGING], "/", "staging")
+            line = text_of.copy_line([STAGING], "/", staging)
             self.copies.extend((line, copy) for copy in self.plan.copies)
             yield line
         else:
             yield text_of.from_line("scratch")
             yield from self._plain_copies()
-        yield from text_of.carried_config_lines(self.config, None)
+        yield from text_of.carried_config_lines(self.plan.config, None)
 
-    def _gathers(self) -> bool:
-        """Whether the builder has what gathers the kept paths: a shell and tar."""
-        fs = self.plan.fs
-        return fs.is_file("/bin/sh") and self._tar() is not None
+    def _served(self, exchange: Exchange) -> Iterator[str]:
+        """A server out of its own image, and the site out of the builder."""
+        assert exchange.closure is not None and self.gathered is not None, "on scratch a server is gathered"
+        origin = yield from self._pruned()
+        server = self._stage_name("server")
+        yield text_of.from_line(exchange.server.reference, server)
+        if not _is_root(exchange.closure.config.user):
+            yield "USER root"
+        yield from _writing_lines(exchange.hosting.files)
+        yield from self._gathering(exchange.closure.fs, self.gathered)
+        yield ""
+        yield text_of.from_line("scratch")
+        line = text_of.copy_line([STAGING], "/", server)
+        self.copies.extend((line, copy) for copy in self.plan.copies if copy.image is not None)
+        yield line
+        yield from self._copied(origin)
+        yield from text_of.carried_config_lines(self.plan.config, None)
 
-    def _tar(self) -> ImagePath | None:
-        fs = self.plan.fs
-        for folder in ("/usr/bin", "/bin", "/usr/local/bin"):
-            if fs.is_file(f"{folder}/tar"):
-                return fs.follow(f"{folder}/tar")
-        return None
-
-    def _gathering(self) -> Iterator[str]:
+    def _gathering(self, fs: Filesystem, paths: Sequence[str]) -> Iterator[str]:
         tar = "tar --no-recursion"
         out = "tar"
-        busybox = (self._tar() or "").endswith("busybox")
-        if not busybox and any(self.plan.fs.entry(path).xattrs for path in self.plan.needs.kept):
+        busybox = (_tar(fs) or "").endswith("busybox")
+        if not busybox and any(fs.exists(f"/{path}") and fs.entry(f"/{path}").xattrs for path in paths):
             tar, out = f"{tar} --xattrs", f"{out} --xattrs --xattrs-include='*'"
         pipe = f"{tar} -C / -cf - -T {STAGING}.paths | {out} -C {STAGING} -xpf -"
-        if self._is_inline():
-            quoted = " \\\n".join(f"        {shlex.quote(path)}" for path in self._listed())
+        if len(paths) <= LONGEST_INLINE:
+            quoted = " \\\n".join(f"        {shlex.quote(path)}" for path in paths)
             listing = f"printf '%s\\n' \\\n{quoted} \\\n        > {STAGING}.paths"
             yield f"RUN mkdir {STAGING} \\\n && {listing} \\\n && {pipe}"
             return
         yield text_of.copy_line([f"{self.name}{PATHS_SUFFIX}"], f"{STAGING}.paths")
         yield f"RUN mkdir {STAGING} \\\n && {pipe}"
 
-    def _is_inline(self) -> bool:
-        return len(self._listed()) <= LONGEST_INLINE
-
-    def _listed(self) -> list[str]:
-        """Kept paths and the directories that they lie in, relative to the root, parents first."""
-        found: set[str] = set()
-        for path in self.plan.needs.kept:
-            while path and path != "/" and path not in found:
-                found.add(path)
-                path = path.rpartition("/")[0]
-        return [path.lstrip("/") for path in sorted(found)]
-
     def _plain_copies(self) -> Iterator[str]:
         """A COPY for each directory; a link becomes what it leads to, since COPY follows it."""
         fs = self.plan.fs
         by_folder: dict[ImagePath, list[ImagePath]] = {}
-        for path in sorted(self.plan.needs.kept):
+        for path in sorted(set(self.plan.needs.kept) - self.plan.needs.second_names()):
             if fs.is_file(path):
                 by_folder.setdefault(path.rpartition("/")[0], []).append(path)
         rows = {copy.group: copy for copy in self.plan.copies}
@@ -225,6 +253,39 @@ class _RuntimeStage:
             if rows:
                 self.copies.append((line, next(iter(rows.values()))))
             yield line
+
+
+def _with_parents(paths: Iterable[ImagePath]) -> list[str]:
+    """Paths and the directories that they lie in, relative to the root, parents first."""
+    found: set[str] = set()
+    for path in paths:
+        while path and path != "/" and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return [path.lstrip("/") for path in sorted(found)]
+
+
+def _can_gather(fs: Filesystem) -> bool:
+    """Whether an image has what gathers paths: a shell and tar."""
+    return fs.is_file("/bin/sh") and _tar(fs) is not None
+
+
+def _tar(fs: Filesystem) -> ImagePath | None:
+    for folder in ("/usr/bin", "/bin", "/usr/local/bin"):
+        if fs.is_file(f"{folder}/tar"):
+            return fs.follow(f"{folder}/tar")
+    return None
+
+
+def _is_root(user: str | None) -> bool:
+    return user in (None, "", "0", "root", "0:0", "root:root")
+
+
+def _writing_lines(files: Mapping[ImagePath, str]) -> Iterator[str]:
+    """The RUN for each file that is written, a line of text on each line: printf, since heredocs need BuildKit."""
+    for path, text in sorted(files.items()):
+        lines = " \\\n".join(f"        {shlex.quote(line)}" for line in text.splitlines())
+        yield f"RUN printf '%s\\n' \\\n{lines} \\\n    > {shlex.quote(path)}"
 
 
 def _target(copy: Copy) -> str:

@@ -33,6 +33,7 @@ ORDER = [
     {"graph"},
     {"dockerfile"},
     {"runtime"},
+    {"exchange"},
     {"stages"},
     {"plan"},
     {"slim", "loadercache", "security"},

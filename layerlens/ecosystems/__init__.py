@@ -12,7 +12,7 @@ names it. Three ways to add one, none with an edit elsewhere:
 An ecosystem may do more than find packages. Each ability is a protocol of its own, found by its method:
 :class:`Explores` (what files and command lines need), :class:`Installs` (packages in a runtime stage),
 :class:`Reduces` (its database, cut to the kept packages), :class:`Improves` (the builder stage),
-:class:`Serves` (static files, which another server may hand out).
+:class:`Serves` (static files, which another server may hand out), :class:`Hosts` (such a server).
 
 Broken package data is a :class:`~layerlens.model.Diagnostic`, never an exception: see :func:`bounded_read`.
 """
@@ -290,6 +290,32 @@ class Serves(Protocol):
 
     def static_site(self, image: ImageView) -> StaticSite | None:
         """The site that the image's command serves; None where it does more than that, or something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """How the server of an image hands out a static site."""
+
+    folder: ImagePath
+    """Where the site goes."""
+    files: Mapping[ImagePath, str]
+    """Configuration that is written, lines of text by path."""
+    command: tuple[str, ...]
+    """What starts it, in the foreground."""
+
+
+@runtime_checkable
+class Hosts(Protocol):
+    """An ecosystem whose server hands out static sites."""
+
+    def hosting(
+        self, server: Filesystem | None, site: StaticSite, extensions: Collection[str], has_error_page: bool
+    ) -> Hosting | None:
+        """How the server of an image would serve ``site``; None where the image has none, or no place for it.
+
+        ``server`` is None for an official image that could not be opened. ``extensions`` are those of the site's
+        files, without dots; ``has_error_page`` says whether there is a ``404.html`` at the top.
+        """
 
 
 _found: dict[tuple[str, ...], tuple[Ecosystem, ...]] = {}

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
+from layerlens.ecosystems import Explorer, Hosting, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
-from layerlens.model import Command, Edge, ImagePath
+from layerlens.model import Command, Edge, ImagePath, StaticSite
 
 if TYPE_CHECKING:
-    pass
+    from layerlens.filesystem import Filesystem
 
 PROGRAMS = frozenset(["nginx", "nginx-debug", "openresty", "angie", "tengine", "freenginx"])
 CONFIG_LIMIT = 4 << 20
@@ -66,6 +66,38 @@ CONFIGURED: Mapping[str, str] = {
     "--http-scgi-temp-path": "folder",
 }
 
+OFFICIAL = ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d", "/usr/share/nginx/html")
+"""Configuration, the folder of its servers and the folder that is served, in the official image
+(hub.docker.com/_/nginx, "How to use this image")."""
+PROGRAM_PATHS = (
+    "/usr/sbin/nginx",
+    "/usr/local/sbin/nginx",
+    "/usr/local/nginx/sbin/nginx",
+    "/usr/bin/nginx",
+    "/usr/local/openresty/nginx/sbin/nginx",
+)
+"""Where distributions and the projects' own images have the program."""
+SERVERS = frozenset(["conf.d", "http.d", "servers"])
+"""Folders of configurations that are included where servers are said: nginx.org's packages, Alpine's, Homebrew's."""
+MEDIA_TYPES: Mapping[str, str] = {
+    # IANA, media types: extensions that a site's files have and not every mime.types knows.
+    "avif": "image/avif",
+    "csv": "text/csv",
+    "geojson": "application/geo+json",
+    "glb": "model/gltf-binary",
+    "gltf": "model/gltf+json",
+    "map": "application/json",
+    "md": "text/markdown",
+    "mjs": "text/javascript",
+    "otf": "font/otf",
+    "ttf": "font/ttf",
+    "wasm": "application/wasm",
+    "webmanifest": "application/manifest+json",
+    "webp": "image/webp",
+    "woff": "font/woff",
+    "woff2": "font/woff2",
+}
+
 _TOKEN = re.compile(
     r"""#[^\n]*|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([{};])|((?:[^\s;{}\\]|\\.|\$\{)+)""", re.DOTALL
 )
@@ -79,6 +111,144 @@ class Nginx(WithoutPackages):
     def explorer(self, image: ImageView) -> NginxExplorer:
         """What a running nginx reads and writes."""
         return NginxExplorer(image)
+
+    def hosting(
+        self, server: Filesystem | None, site: StaticSite, extensions: Collection[str], has_error_page: bool
+    ) -> Hosting | None:
+        """A server block of its own, in the folder whose files the image's configuration includes.
+
+        The official image's layout is taken where the image could not be opened. None where no such folder is
+        included, or another of its files listens on the port already.
+        """
+        config, folder, root = OFFICIAL
+        known: set[str] | None = None
+        command: tuple[str, ...] = ("nginx", "-g", "daemon off;")
+        if server is not None:
+            found = _layout(server)
+            if found is None:
+                return None
+            config, folder, text = found
+            own = f"{folder}/{OWN_FILE}"
+            if _listens(server, config, text, own, site.port):
+                return None
+            if server.is_file(own):
+                roots = [
+                    words[1]
+                    for _, words in directives(_text(server, own))
+                    if words[:1] == ("root",) and words[1:]
+                ]
+                root = next((path for path in roots if path.startswith("/") and "$" not in path), root)
+            if any(words[0] == "daemon" for _, words in directives(text)):
+                command = ("nginx",)
+            types = posixpath.join(posixpath.dirname(config), "mime.types")
+            known = set(_words_of(server, types)) if server.is_file(types) else set()
+        lines = _server_block(site, root, config, _untold(extensions, known), has_error_page)
+        return Hosting(root, {f"{folder}/{OWN_FILE}": "".join(f"{line}\n" for line in lines)}, command)
+
+
+OWN_FILE = "default.conf"
+
+
+def _text(fs: Filesystem, path: ImagePath) -> str:
+    try:
+        return fs.read(path, CONFIG_LIMIT).decode("utf-8", "surrogateescape")
+    except (LayerLensError, OSError):
+        return ""
+
+
+def _words_of(fs: Filesystem, path: ImagePath) -> Iterator[str]:
+    for _, words in directives(_text(fs, path)):
+        yield from words[1:]
+
+
+def _layout(fs: Filesystem) -> tuple[ImagePath, ImagePath, str] | None:
+    """The configuration of an image's nginx, the folder of servers that it includes, and its text."""
+    program = next((path for path in PROGRAM_PATHS if fs.is_file(path)), None)
+    if program is None:
+        return None
+    built = configure_line(fs, program)
+    prefix = clean(built.get("--prefix", "/usr/local/nginx"))
+    config = clean(posixpath.join(prefix, built.get("--conf-path", "conf/nginx.conf")))
+    if not fs.is_file(config):
+        return None
+    text = _text(fs, config)
+    for _, words in directives(text):
+        if words[0] == "include" and len(words) > 1:
+            pattern = clean(posixpath.join(posixpath.dirname(config), words[1]))
+            folder, name = posixpath.split(pattern)
+            if name in ("*", "*.conf") and posixpath.basename(folder) in SERVERS and fs.is_dir(folder):
+                return config, folder, text
+    return None
+
+
+def _listens(fs: Filesystem, config: ImagePath, text: str, without: ImagePath, port: int) -> bool:
+    """Whether the configuration listens on a port already, the files that it includes with it, but for one."""
+    texts = [text]
+    for _, words in directives(text):
+        if words[0] == "include" and len(words) > 1:
+            found = fs.glob(clean(posixpath.join(posixpath.dirname(config), words[1])))
+            texts += [_text(fs, path) for path in found[:MAX_CONFIGS] if path != without and fs.is_file(path)]
+    return any(
+        words[0] == "listen" and len(words) > 1 and words[1].rpartition(":")[2] == str(port)
+        for one in texts
+        for _, words in directives(one)
+    )
+
+
+def _untold(extensions: Collection[str], known: set[str] | None) -> dict[str, list[str]]:
+    """Media types that the server has to be told, with their extensions; where its own are not known, all of them."""
+    found: dict[str, list[str]] = {}
+    for extension in sorted(extensions):
+        if extension in MEDIA_TYPES and (known is None or extension not in known):
+            found.setdefault(MEDIA_TYPES[extension], []).append(extension)
+    return found
+
+
+def _server_block(
+    site: StaticSite,
+    root: ImagePath,
+    config: ImagePath,
+    types: Mapping[str, Sequence[str]],
+    has_error_page: bool,
+) -> Iterator[str]:
+    """Lines of a server block (nginx.org, ngx_http_core_module: listen, root, types, try_files, error_page)."""
+    yield "server {"
+    yield f"    listen {site.port};"
+    yield f"    root {root};"
+    yield "    charset utf-8;"
+    if types:
+        yield f"    include {posixpath.dirname(config)}/mime.types;"
+        yield "    types {"
+        for media_type, extensions in sorted(types.items()):
+            yield f"        {media_type} {' '.join(extensions)};"
+        yield "    }"
+    if site.single_page:
+        yield "    location = /favicon.ico {"
+        yield "        try_files $uri =404;"
+        yield "    }"
+        yield "    # the application routes in the browser"
+    elif has_error_page:
+        yield "    error_page 404 /404.html;"
+    last = "/index.html" if site.single_page else "=404"
+    yield "    location / {"
+    yield f"        try_files $uri $uri.html $uri/index.html {last};"
+    yield "    }"
+    yield "}"
+
+
+def configure_line(fs: Filesystem, program: ImagePath) -> dict[str, str]:
+    """The options that a program was built with, which ``nginx -V`` prints; empty where it does not say."""
+    try:
+        content = fs.read(program, PROGRAM_LIMIT)
+    except (LayerLensError, OSError):
+        return {}
+    at = content.find(b"configure arguments: ")
+    if at < 0:
+        at = content.find(b"--prefix=")
+    if at < 0:
+        return {}
+    line = content[at : content.find(b"\0", at)][:16384].decode("utf-8", "replace")
+    return dict(re.findall(r"(--[a-z-]+)=([^\s'\"]+)", line))
 
 
 class NginxExplorer(Explorer):
@@ -96,7 +266,7 @@ class _Server:
     def __init__(self, image: ImageView, command: Command, program: ImagePath) -> None:
         self.image = image
         self.program = program
-        self.built = self._configure_line()
+        self.built = configure_line(image.fs, program)
         options = _options(command.argv[1:])
         self.prefix = clean(options.get("-p") or self.built.get("--prefix", "/usr/local/nginx"))
         default = posixpath.join(self.prefix, self.built.get("--conf-path", "conf/nginx.conf"))
@@ -104,19 +274,6 @@ class _Server:
         self.inline = options.get("-g", "")
         self.served = False
         self._read: set[ImagePath] = set()
-
-    def _configure_line(self) -> dict[str, str]:
-        try:
-            content = self.image.fs.read(self.program, PROGRAM_LIMIT)
-        except (LayerLensError, OSError):
-            return {}
-        at = content.find(b"configure arguments: ")
-        if at < 0:
-            at = content.find(b"--prefix=")
-        if at < 0:
-            return {}
-        line = content[at : content.find(b"\0", at)][:16384].decode("utf-8", "replace")
-        return dict(re.findall(r"(--[a-z-]+)=([^\s'\"]+)", line))
 
     def needs(self) -> Iterator[Edge | Command]:
         """The configuration, all that it names, and the folders that the program fills by default."""
