@@ -996,6 +996,23 @@ def test_what_is_no_static_site() -> None:
     assert isinstance(ecosystem, Serves)
 
 
+def test_a_server_that_does_more_is_no_static_site() -> None:
+    assert site("npx", "http-server", "dist", "-P", "http://api:80") is None
+    assert site("npm", "run", "preview", "--", "--base", "/shop/") is None
+    for more in (
+        "export default { base: '/shop/' }",
+        "export default { preview: { proxy: { '/api': 'http://api' } } }",
+        "export default { plugins: [{ configurePreviewServer(server) {} }] }",
+    ):
+        assert site("npm", "run", "preview", tree={**SITE, "/app/vite.config.ts": more}) is None, more
+    proxied = {**SITE, "/app/angular.json": '{"options": {"proxyConfig": "proxy.conf.json"}}'}
+    assert site("npx", "ng", "serve", tree=proxied) is None and site("npx", "ng", "serve") is not None
+    same = "export default { base: './', preview: { port: 18104 } }"
+    assert site("npm", "run", "preview", tree={**SITE, "/app/vite.config.ts": same}) is not None
+    assert site("npx", "serve", "dist") is not None
+    assert site("npx", "serve", "dist", tree={**SITE, "/app/serve.json": "{}"}) is None
+
+
 def test_the_builder_can_prune_what_only_development_needs() -> None:
     lock = json.dumps(
         {"lockfileVersion": 3, "packages": {"node_modules/t": {"version": "1.0.0", "dev": True}}}

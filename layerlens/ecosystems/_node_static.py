@@ -100,14 +100,45 @@ SERVERS: dict[str, Server] = {
         section="devServer",
     ),
     # angular.dev: cli/serve; the application builder writes to dist/NAME/browser.
-    "ng": Server(4200, ("dist/*/browser", "dist/*", "dist"), ("serve",), single_page=True),
+    "ng": Server(
+        4200, ("dist/*/browser", "dist/*", "dist"), ("serve",), single_page=True, config="angular.json"
+    ),
     # cli.vuejs.org: guide/cli-service.
-    "vue-cli-service": Server(8080, ("dist",), ("serve",), single_page=True),
+    "vue-cli-service": Server(
+        8080, ("dist",), ("serve",), single_page=True, config="vue.config", section="devServer"
+    ),
     # parceljs.org: features/cli.
     "parcel": Server(1234, ("dist",), ("", "serve"), single_page=True, port_variable="PORT"),
     # docs.astro.build: reference/cli-reference.
-    "astro": Server(4321, ("dist",), ("preview", "dev"), port_options=("--port",)),
+    "astro": Server(4321, ("dist",), ("preview", "dev"), port_options=("--port",), config="astro.config"),
 }
+
+DOES_MORE = re.compile(
+    # In a server's configuration: it passes requests on, answers some itself, encrypts, or serves below a folder.
+    # vite.dev: config/server-options, config/shared-options, guide/api-plugin; webpack.js.org: configuration/
+    # dev-server; cli.vuejs.org: config; docs.astro.build: reference/configuration-reference; angular.dev: cli/serve.
+    r"""\b(?:proxy|proxyConfig|configureServer|configurePreviewServer|setupMiddlewares|onBeforeSetupMiddleware
+    |onAfterSetupMiddleware|https|basicSsl)["']?\s{0,9}[:(]|\b(?:base|publicPath)\s{0,9}:\s{0,9}["'`](?!\.?/?["'`])""",
+    re.VERBOSE,
+)
+DOES_MORE_OPTIONS = frozenset(
+    # The same on the command line: http-server --help, serve --help, vite --help, ng serve --help.
+    (
+        *("-P", "--proxy", "--proxy-config", "--base", "--username", "--password", "-S", "--tls", "--ssl"),
+        *(
+            "--ssl-cert",
+            "--ssl-key",
+            "--https",
+            "--http2",
+            "--serve-path",
+            "--public-url",
+            "--mount",
+            "--middleware",
+        ),
+    )
+)
+DOES_MORE_FILES = ("serve.json", "now.json", "src/setupProxy.js", "src/setupProxy.ts")
+"""Files that tell such a server more: serve's README, create-react-app.dev: docs/proxying-api-requests."""
 
 STATIC = frozenset(
     (
@@ -295,6 +326,8 @@ def _site(
 ) -> StaticSite | None:
     options, folders = _options(server, words)
     text = _configuration(image, server, started.cwd)
+    if _does_more(image, options, text, started.cwd):
+        return None
     out = re.search(r"\boutDir\s{0,9}:\s{0,9}[\"'`]([\w./-]{1,100})[\"'`]", text)
     named = [options["--outDir"]] if "--outDir" in options else []
     if not named and server.takes_folder:
@@ -312,6 +345,16 @@ def _site(
                     server.single_page or any(option in options for option in server.single_page_options),
                 )
     return None
+
+
+def _does_more(image: ImageView, options: Mapping[str, str], text: str, cwd: ImagePath) -> bool:
+    """Whether a server is told to do more than hand out a folder at the top of its address."""
+    if DOES_MORE_OPTIONS & options.keys() or DOES_MORE.search(text):
+        return True
+    if any(image.fs.is_file(posixpath.join(cwd, name)) for name in DOES_MORE_FILES):
+        return True
+    manifest = Resolver(image.fs).manifest(cwd.rstrip("/")) or {}
+    return isinstance(manifest.get("proxy"), str | dict)
 
 
 def _options(server: Server, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
