@@ -27,6 +27,7 @@ from typing import Any
 
 import imagekit
 import pytest
+from conftest import CommandLine
 
 from layerlens.errors import (
     EngineError,
@@ -38,7 +39,7 @@ from layerlens.errors import (
     UsageError,
 )
 from layerlens.model import Platform
-from layerlens.sources import docker_engine
+from layerlens.sources import docker_engine, plainhttp
 from layerlens.sources.docker_engine import EngineSource, open_engine
 from layerlens.sources.endpoints import Endpoint, endpoints
 from layerlens.sources.opening import open_source
@@ -62,6 +63,8 @@ class FakeEngine:
     """Path (without version) → status and body, instead of the usual answer."""
     break_off_after: int | None = None
     silent_for_s: float = 0
+    tells_version: bool = True
+    """Whether every answer has the header Api-Version, as real engines' answers have."""
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -121,6 +124,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if self.engine.tells_version:
+            self.send_header("Api-Version", self.engine.api_version)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -370,7 +375,7 @@ def test_only_the_engine_that_was_named_is_asked(engine: FakeEngine, podman: Fak
 def test_the_same_socket_is_asked_once(engine: FakeEngine, nowhere: pytest.MonkeyPatch) -> None:
     nowhere.setenv("CONTAINER_HOST", engine.url)
     failure(lambda: open_engine("zzz"), ImageNotFoundError)
-    assert engine.asked.count("/version") == 1
+    assert engine.asked.count("/images/zzz/json") == 1
 
 
 # --- what fails -------------------------------------------------------------------------------------------
@@ -854,3 +859,90 @@ def _podman(method: str, path: str, body: bytes | None) -> None:
     assert answer.status == 200, answer.read()
     answer.read()
     connection.close()
+
+
+# --- without the SDK ------------------------------------------------------------------------------------------
+
+
+def test_a_question_needs_no_sdk(engine: FakeEngine, cli: CommandLine) -> None:
+    """Importing docker takes longer than the answer; it is loaded for the export only."""
+    script = (
+        "import sys\n"
+        "from layerlens.sources.docker_engine import open_engine\n"
+        "with open_engine('kit', engines=('docker',)) as source: print(source.image_id, *source.diff_ids)\n"
+        "print('docker' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=cli.env(DOCKER_HOST=engine.url),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [KIT.image_id, *KIT.diff_ids, "False"]
+    assert engine.asked == ["/version", "/images/kit/json"]
+
+
+def test_an_engine_that_does_not_tell_its_version_is_asked_by_the_sdk(engine: FakeEngine) -> None:
+    engine.tells_version = False
+    with open_engine("kit", engines=("docker",)) as source:
+        assert source.image_id == KIT.image_id
+    assert engine.asked == ["/version", "/version", "/images/kit/json"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\nnot json",
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nApi-Version: one\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 OK\r\nApi-Version: 1.41\r\n\r\n{}",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\n" + b"[" * 100_000,
+    ],
+)
+def test_what_is_not_an_engines_answer_is_none(folder: Path, answer: bytes) -> None:
+    with answering(folder / "socket", answer) as path:
+        assert plainhttp.get(path, "/version", 5) is None
+
+
+def test_a_plain_answer(folder: Path) -> None:
+    said = b'HTTP/1.0 404 Not Found\r\nAPI-version: 1.54\r\nContent-Length: 8\r\n\r\n{"a": 1}'
+    with answering(folder / "socket", said) as path:
+        assert plainhttp.get(path, "/images/a:b/json", 5) == (404, (1, 54), {"a": 1})
+        assert plainhttp.get(path, "/images/a b/json", 5) is None  # would need quoting
+        assert plainhttp.get(path, "/images/\r\nX: y/json", 5) is None
+
+
+def test_nobody_answers_plainly(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        plainhttp.get(folder / "nothing", "/version", 5)
+    with answering(folder / "socket", b"HTTP", hangs_s=1) as path, pytest.raises(TimeoutError):
+        plainhttp.get(path, "/version", 0.2)
+
+
+@contextlib.contextmanager
+def answering(path: Path, answer: bytes, hangs_s: float = 0) -> Iterator[Path]:
+    """A socket that says the same whatever it is asked, and hangs up after a while."""
+
+    class Same(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            with contextlib.suppress(BrokenPipeError):
+                self.wfile.write(answer)
+                self.wfile.flush()
+                time.sleep(hangs_s)
+
+    with Server(str(path), Same) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield path
+        finally:
+            server.shutdown()
+            thread.join()

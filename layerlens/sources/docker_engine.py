@@ -28,7 +28,7 @@ from layerlens.errors import (
     UsageError,
 )
 from layerlens.model import Diagnostic, DiffId, Platform
-from layerlens.sources import references
+from layerlens.sources import plainhttp, references
 from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
 from layerlens.sources.spool import spool
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 20
 _ANSWER_TIMEOUT_S = 60
+_OLDEST = (1, 24)
+"""The oldest version of the API that the SDK speaks."""
 _LISTS_MANIFESTS = (1, 48)
 """API version from which inspect lists an image's platforms and an export takes one (API history, v1.48)."""
 _TAIL_BYTES = 64 * 1024
@@ -85,40 +87,49 @@ class Engine:
     """A connection to an engine. Every failure of it comes out as a LayerLensError."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Connect. Raises EngineError where nobody answers, or nobody who speaks the engine's language."""
-        self.endpoint = endpoint
-        _look_at_socket(endpoint)
-        import docker
-        import docker.errors
-        import docker.tls
+        """Connect. Raises EngineError where nobody answers, or nobody who speaks the engine's language.
 
+        A local engine is first asked without the SDK, which is loaded where that does not do.
+        """
+        self.endpoint = endpoint
+        self._connection: Any = None
+        self._version: tuple[int, ...] = ()
+        _look_at_socket(endpoint)
         try:
-            self._client: Any = docker.APIClient(
-                base_url=endpoint.url,
-                version="auto",
-                timeout=_CONNECT_TIMEOUT_S,
-                tls=_tls(endpoint),
-                use_ssh_client=True,
-            )
-        except docker.errors.InvalidVersion as error:
-            raise EngineError(
-                f"{endpoint}: its API is too old ({error})",
-                "Use an engine of 2017 or later (API 1.24), or give an archive that `docker save` wrote.",
-            ) from error
-        except LayerLensError:
-            raise
-        except Exception as error:  # whatever sits at that address may answer anything
+            greeting = self._plainly("/version", _CONNECT_TIMEOUT_S)
+        except OSError as error:
             raise _unreachable(endpoint, error) from error
-        self._client.timeout = _ANSWER_TIMEOUT_S
+        if greeting is not None and _is_engines(greeting):
+            self._version = greeting.api_version
+        else:
+            self._connection = _connected(endpoint)
+
+    @property
+    def _client(self) -> Any:
+        """The SDK's low-level client."""
+        if self._connection is None:
+            self._connection = _connected(self.endpoint)
+        return self._connection
+
+    def _plainly(self, target: str, timeout_s: float) -> plainhttp.Answer | None:
+        """What the engine answers over its Unix socket without the SDK; None where the SDK has to ask.
+
+        Raises OSError where nobody answers.
+        """
+        path = self.endpoint.socket_path
+        return None if path is None else plainhttp.get(path, target, timeout_s)
 
     @property
     def api_version(self) -> tuple[int, ...]:
         """The version of the API that is spoken."""
+        if self._connection is None:
+            return self._version
         return tuple(int(part) for part in self._client.api_version.split(".") if part.isdigit())
 
     def close(self) -> None:
         """Hang up."""
-        self._client.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def find(self, name: str) -> EngineImage | None:
         """The image that ``name`` (name, tag, digest, ID or the start of one) means; None if there is none.
@@ -239,6 +250,17 @@ class Engine:
         return found.image_id
 
     def _inspect(self, name: str) -> dict[str, Any] | None:
+        plain = None
+        try:
+            if self._connection is None:
+                plain = self._plainly(f"/images/{name}/json", _ANSWER_TIMEOUT_S)
+        except OSError as error:
+            raise self._failed(f"asking for {name!r} failed", error) from error
+        if plain is not None and isinstance(plain.body, dict):
+            if plain.status == 404:
+                return None
+            if plain.status == 200 and isinstance(plain.body.get("Id"), str):
+                return plain.body
         import docker.errors
 
         try:
@@ -275,8 +297,7 @@ class Engine:
         if self.endpoint.engine != "docker" or self.api_version < _LISTS_MANIFESTS:
             return ()
         try:
-            response = self._client._get(self._client._url("/images/{0}/json", name), params={"manifests": 1})
-            manifests = self._client._result(response, json=True).get("Manifests") or ()
+            manifests = self._described(name).get("Manifests") or ()
             return tuple(
                 _platform_of(manifest["ImageData"]["Platform"], "os", "architecture", "variant")
                 for manifest in manifests
@@ -284,6 +305,15 @@ class Engine:
             )
         except Exception:  # an answer to a question that only newer engines understand
             return ()
+
+    def _described(self, name: str) -> Any:
+        """What inspect says with a list of manifests (API history, v1.48)."""
+        if self._connection is None:
+            plain = self._plainly(f"/images/{name}/json?manifests=1", _ANSWER_TIMEOUT_S)
+            if plain is not None and plain.status == 200:
+                return plain.body
+        response = self._client._get(self._client._url("/images/{0}/json", name), params={"manifests": 1})
+        return self._client._result(response, json=True)
 
     def _failed(self, what: str, error: Exception) -> EngineError:
         """An engine's refusal, or the connection's end, in the words of the one that caused it."""
@@ -403,6 +433,39 @@ def _look_at_socket(endpoint: Endpoint) -> None:
         raise _unreachable(endpoint, error) from error
     if not stat.S_ISSOCK(mode):
         raise EngineError(f"{endpoint}: {path} is not a socket", _start_hint(endpoint))
+
+
+def _is_engines(greeting: plainhttp.Answer) -> bool:
+    """Whether an answer to ``GET /version`` is that of an engine that the SDK can speak to as well."""
+    said = greeting.body.get("ApiVersion") if isinstance(greeting.body, dict) else None
+    return greeting.status == 200 and isinstance(said, str) and greeting.api_version >= _OLDEST
+
+
+def _connected(endpoint: Endpoint) -> Any:
+    """The SDK's low-level client, which has spoken with the engine. Raises EngineError where it cannot."""
+    import docker
+    import docker.errors
+    import docker.tls
+
+    try:
+        client: Any = docker.APIClient(
+            base_url=endpoint.url,
+            version="auto",
+            timeout=_CONNECT_TIMEOUT_S,
+            tls=_tls(endpoint),
+            use_ssh_client=True,
+        )
+    except docker.errors.InvalidVersion as error:
+        raise EngineError(
+            f"{endpoint}: its API is too old ({error})",
+            "Use an engine of 2017 or later (API 1.24), or give an archive that `docker save` wrote.",
+        ) from error
+    except LayerLensError:
+        raise
+    except Exception as error:  # whatever sits at that address may answer anything
+        raise _unreachable(endpoint, error) from error
+    client.timeout = _ANSWER_TIMEOUT_S
+    return client
 
 
 def _tls(endpoint: Endpoint) -> Any:
