@@ -195,6 +195,11 @@ class SlimImage:
         return [*self._stored, *self.new_layers]
 
     @property
+    def rewritten(self) -> list[ImagePath]:
+        """The paths that have another content than in the source, sorted."""
+        return sorted(self._spec.rewrites)
+
+    @property
     def payload_bytes(self) -> int:
         """Payload of the regular files in the new layers (DESIGN's ``size_bytes``)."""
         return sum(layer.payload_bytes for layer in self.new_layers)

@@ -287,7 +287,7 @@ class Slimmed:
                 }
                 for layer in self.layers
             ],
-            "rewritten": [display(path) for path in sorted(rewritten(plan))],
+            "rewritten": [display(path) for path in self.image.rewritten],
             "security": {"before": self.before.to_dict(), "after": self.after.to_dict()},
             "verification": None if self.verification is None else self.verification.to_dict(),
             "rounds": self.rounds,
