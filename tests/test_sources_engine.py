@@ -869,7 +869,7 @@ def test_a_question_needs_no_sdk(engine: FakeEngine, cli: CommandLine) -> None:
     script = (
         "import sys\n"
         "from layerlens.sources.docker_engine import open_engine\n"
-        "with open_engine('kit', engines=('docker',)) as source: print(source.image_id, *source.diff_ids)\n"
+        "with open_engine('kit:latest', engines=('docker',)) as source: print(source.image_id, *source.diff_ids)\n"
         "print('docker' in sys.modules)"
     )
     done = subprocess.run(
@@ -880,14 +880,14 @@ def test_a_question_needs_no_sdk(engine: FakeEngine, cli: CommandLine) -> None:
         check=True,
     )
     assert done.stdout.split() == [KIT.image_id, *KIT.diff_ids, "False"]
-    assert engine.asked == ["/version", "/images/kit/json"]
+    assert engine.asked == ["/version", "/images/kit:latest/json"]
 
 
 def test_an_engine_that_does_not_tell_its_version_is_asked_by_the_sdk(engine: FakeEngine) -> None:
     engine.tells_version = False
-    with open_engine("kit", engines=("docker",)) as source:
+    with open_engine("kit:latest", engines=("docker",)) as source:
         assert source.image_id == KIT.image_id
-    assert engine.asked == ["/version", "/version", "/images/kit/json"]
+    assert engine.asked == ["/version", "/version", "/images/kit:latest/json"]
 
 
 @pytest.mark.parametrize(
