@@ -39,6 +39,9 @@ MASKS: tuple[tuple[str, str], ...] = (
 )
 """What differs between two runs of the same program, and where its form is defined."""
 
+_STARTUP, _MEMORY = "start-up time", "memory"
+_MEASURED = frozenset({_STARTUP, _MEMORY})
+"""Checks of what a busy machine changes."""
 _SLOW_FACTOR = 3.0
 _SLOW_S = 2.0
 _LARGE_FACTOR = 2.0
@@ -191,8 +194,23 @@ def verify_images(
     checks = compared.checks(answers)
     if not all(check.same for check in checks):
         again = ask(engine, original.image_id, config, probe)
-        checks = Comparison(probe, masks, compared.original, again).checks(answers)
+        compared = Comparison(probe, masks, compared.original, again)
+        checks = compared.checks(answers)
+    if {check.probe for check in checks if not check.same} & _MEASURED:
+        # The machine may have been busy with something else just then.
+        checks = _better(checks, compared.checks(ask(engine, slim.image_id, config, probe)))
     return Verification(tuple(checks))
+
+
+def _better(checks: Sequence[Check], again: Sequence[Check]) -> list[Check]:
+    """The checks, those of what was measured from the second time where that is within the limits."""
+    second = {check.probe: check for check in again}
+    return [
+        second[check.probe]
+        if check.probe in _MEASURED and not check.same and check.probe in second
+        else check
+        for check in checks
+    ]
 
 
 def config_of(image: EngineImage) -> ImageConfig:
@@ -321,7 +339,13 @@ class Comparison:
             )
         if original.runs is not None and slim.runs is not None:
             again = self._again.runs if self._again is not None else None
-            found.append(self._compared("start", original.runs, slim.runs, again, slim, _of_start, ""))
+            check = self._compared("start", original.runs, slim.runs, again, slim, _of_start, "")
+            if check.same and not check.detail and original.runs.status:
+                said = (
+                    "both end by themselves, and not well: say with --http or --exec what there is to compare"
+                )
+                check = replace(check, detail=said)
+            found.append(check)
         if original.stopped is not None and slim.stopped is not None:
             found.append(self._stop(original.stopped, slim.stopped))
         if original.startup_s is not None and slim.startup_s is not None:
@@ -329,14 +353,14 @@ class Comparison:
             same = slim.startup_s <= limit or any(a.failure for a in slim.http.values())
             detail = "" if same else f"more than {limit:.1f} s"
             found.append(
-                Check("start-up time", f"{original.startup_s:.2f} s", f"{slim.startup_s:.2f} s", same, detail)
+                Check(_STARTUP, f"{original.startup_s:.2f} s", f"{slim.startup_s:.2f} s", same, detail)
             )
         if original.memory_bytes is not None and slim.memory_bytes is not None:
             most = original.memory_bytes * _LARGE_FACTOR + _LARGE_BYTES
             same = slim.memory_bytes <= most
             detail = "" if same else f"more than {most:.0f} bytes"
             found.append(
-                Check("memory", f"{original.memory_bytes} bytes", f"{slim.memory_bytes} bytes", same, detail)
+                Check(_MEMORY, f"{original.memory_bytes} bytes", f"{slim.memory_bytes} bytes", same, detail)
             )
         return found
 
