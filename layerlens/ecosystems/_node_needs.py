@@ -14,6 +14,15 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView
+from layerlens.ecosystems._node_builds import (
+    export_targets,
+    foreign,
+    is_told,
+    loads_by_computed_names,
+    located,
+    located_packages,
+    matching,
+)
 from layerlens.ecosystems._node_commands import (
     COMPILING,
     LISTS,
@@ -84,6 +93,32 @@ APP_LEFT_OUT = (UNNEEDED_CATEGORIES | {"sources"}) - {"locale", "debug"}
 NAMED_LEFT_OUT = frozenset(("vcs", "package-cache", "dev-dependencies", "compilers", "secrets"))
 """Of a folder that the source names: whoever asks for ``docs`` or ``test`` by name has use for it."""
 
+BUNDLERS = frozenset(
+    (
+        *(
+            "webpack",
+            "rollup",
+            "vite",
+            "esbuild",
+            "parcel",
+            "@parcel/core",
+            "browserify",
+            "metro",
+            "next",
+            "nuxt",
+        ),
+        *(
+            "@rspack/core",
+            "@angular/build",
+            "@remix-run/dev",
+            "astro",
+            "gatsby",
+            "snowpack",
+            "@web/dev-server",
+        ),
+    )
+)
+"""Packages that make bundles for browsers, of whatever build is meant for those, by each one's README."""
 _TOOL_CONFIG = re.compile(
     r"(?:\.?(?P<one>[\w-]{2,40})\.config|\.(?P<two>[\w-]{2,40}?)rc)(?:\.(?:js|cjs|mjs|ts|mts|cts|json|ya?ml))?"
 )
@@ -143,6 +178,12 @@ class NodeExplorer(Explorer):
         self._finished: set[tuple[str, ImagePath]] = set()
         self._configs: set[ImagePath] = set()
         self._absent: dict[ImagePath, set[str]] = {}
+        self._builds: dict[ImagePath, list[ImagePath]] = {}
+        """Directory of a kept package → its builds for others, which wait for who asks for them."""
+        self._whole: set[ImagePath] = set()
+        """Packages of which somebody asks for files by computed names."""
+        self._served = False
+        """Whether the application names a node_modules as a folder."""
 
     @property
     def _platform(self) -> Platform:
@@ -533,12 +574,70 @@ class NodeExplorer(Explorer):
         name = str(manifest.get("name") or directory.rpartition(MODULES)[2])
         self._names_seen.add(name)
         title = f"{name} {manifest.get('version', '')}".strip()
-        for file in self._platform.files(directory):
-            if file != path:
+        files = list(self._platform.files(directory))
+        apart = foreign(files, directory, manifest, lambda: self._public(directory, manifest, files))
+        if apart:
+            self._builds[directory] = sorted(apart)
+        for file in files:
+            if file != path and file not in apart:
                 yield Edge(path, file, "package-file", f"part of the package {title}", "assumed")
         yield from self._declared(directory, manifest)
         if name.startswith("dotenv") or name == "@nestjs/config":
             yield from self._dotenv(path, name)
+
+    def _public(
+        self, directory: ImagePath, manifest: Mapping[str, Any], files: list[ImagePath]
+    ) -> Set[ImagePath] | None:
+        """What the ``exports`` of a package and its programs lead to inside of it."""
+        names = set(files)
+        targets = list(export_targets(manifest.get("exports"), self._require | self._import))
+        bins = manifest.get("bin")
+        targets += [one for one in bins.values() if isinstance(one, str)] if isinstance(bins, dict) else []
+        targets += [one for one in (bins, manifest.get("main")) if isinstance(one, str)]
+        targets += list(export_targets(manifest.get("imports"), self._require | self._import))
+        imports = manifest.get("imports")
+        for one in imports.values() if isinstance(imports, dict) else ():
+            targets += export_targets(one, self._require | self._import)
+        found = matching(targets, directory, names)
+        waiting = sorted(found)
+        while waiting:
+            path = waiting.pop()
+            if not path.endswith(SCRIPTS):
+                continue
+            for mention in mentions(self._read(path).decode("utf-8", "replace")):
+                if not mention.specifier.startswith("."):
+                    continue
+                conditions = self._import if mention.is_import else self._require
+                target = self._resolver.resolve(mention.specifier, path, conditions)
+                if target is not None and target.path in names and target.path not in found:
+                    found.add(target.path)
+                    waiting.append(target.path)
+        return found
+
+    def _note_located(self, path: ImagePath, text: str) -> None:
+        """Packages of which a module asks where they lie: it may take any of their files."""
+        for specifier in located_packages(text):
+            name, _ = split_specifier(specifier)
+            package = self._resolver.package(name, posixpath.dirname(path)) if name else None
+            if package is not None:
+                self._whole.add(self._fs.follow(package) or package)
+
+    def _other_builds(self) -> Iterator[Edge]:
+        """Builds for others of packages whose modules may load or hand out any file of theirs."""
+        keep_all = self._served or bool(self._compiled) or not BUNDLERS.isdisjoint(self._names_seen)
+        for directory in sorted(self._builds):
+            reached = sorted(
+                path for path in self._reached if path.startswith(f"{directory}/") and path.endswith(SCRIPTS)
+            )
+            if not self._once(f"builds {len(reached)} {keep_all} {directory in self._whole}", directory):
+                continue
+            texts = [self._read(path).decode("utf-8", "replace") for path in reached]
+            whole = keep_all or directory in self._whole or any(map(loads_by_computed_names, texts))
+            words = "" if whole else "\n".join(map(located, texts))
+            source = f"{directory}/package.json"
+            for path in self._builds[directory]:
+                if whole or is_told(path, directory, words):
+                    yield Edge(source, path, "package-file", "a build that its package may name", "assumed")
 
     def _declared(self, directory: ImagePath, manifest: Mapping[str, Any]) -> Iterator[Edge]:
         """Installed dependencies of a package, which may be asked for by computed names."""
@@ -593,6 +692,7 @@ class NodeExplorer(Explorer):
     def _package_module(self, path: ImagePath, package: ImagePath | None) -> Iterator[Edge | Command]:
         """What a module of a package asks for, read quickly; what is doubtful, by its syntax tree."""
         text = self._read(path).decode("utf-8", "replace")
+        self._note_located(path, text)
         in_doubt: list[Mention] = []
         resolver = self._resolver
         for mention in mentions(text):
@@ -651,6 +751,7 @@ class NodeExplorer(Explorer):
         cwd = process.cwd if process else self.image.config.workdir or "/"
         env = process.env if process else self.image.env
         data = self._read(path)
+        self._note_located(path, data.decode("utf-8", "replace"))
         found = scan(data, path, cwd, env)
         specifiers = {one.text.head for one in found if one.kind in ("require", "import")}
         for asked in found:
@@ -788,6 +889,7 @@ class NodeExplorer(Explorer):
             package = self._resolver.package(name, posixpath.dirname(importer))
             if found is not None or package is not None:
                 target = f"{package}/package.json"
+                self._whole.add(self._fs.follow(package or "") or "")
                 yield from self._to(source, target, "require", f"{where}{asked.kind} of {head}…", "likely")
                 return
         if len(head) >= 4:
@@ -860,6 +962,7 @@ class NodeExplorer(Explorer):
         """A folder that is named; with its files, unless it is everybody's or holds the application itself."""
         if real == "/" or real in SHARED_FOLDERS:
             return
+        self._served |= real.endswith("/node_modules")
         yield Edge(source, path, "literal", evidence, "likely")
         if any(f"{root}/".startswith(f"{real}/") for root in self._roots) or real.endswith("/node_modules"):
             return
@@ -876,6 +979,7 @@ class NodeExplorer(Explorer):
 
     def _literal(self, source: ImagePath, importer: ImagePath, text: str, cwd: ImagePath) -> Iterator[Edge]:
         """A constant that is the path of an existing file or folder, from the working directory or absolute."""
+        self._served |= posixpath.basename(text) == "node_modules"
         if text.strip("./") == "" or text != text.strip() or text.endswith("/node_modules"):
             return
         places = [posixpath.join(cwd, text)]
@@ -915,6 +1019,7 @@ class NodeExplorer(Explorer):
     def finish(self, kept: Mapping[ImagePath, Edge]) -> Iterator[Edge | Command]:
         """Declared dependencies, the application's own files, configuration files of tools."""
         yield from self._overdue()
+        yield from self._other_builds()
         for directory in sorted(self._bare):
             if self._once("dependencies", directory):
                 manifest = self._resolver.manifest(directory) or {}

@@ -124,6 +124,8 @@ class Platform:
             return True
         if is_addon and path == f"{package}/deps":  # the sources of what is linked in
             return True
+        if path.endswith("/node_modules/node-gyp/gyp"):  # in Python, beside a compiler
+            return True
         if path.rpartition("/")[0].endswith("/prebuilds"):  # prebuildify: PLATFORM-ARCH[+ARCH…]
             system, _, machines = name.partition("-")
             return system != "linux" or self.cpu not in machines.split("+")

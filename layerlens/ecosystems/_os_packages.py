@@ -121,6 +121,12 @@ SHARED_DIRECTORIES = frozenset(
 PLUGINS_OF_THE_LOADER = frozenset(["gconv", "audit"])
 """Private directories of the C library whose files the rules for ELF files choose: iconv(3), rtld-audit(7)."""
 
+STARTED_BY_NAME = frozenset(
+    ("git-daemon", "git-http-backend", "git-imap-send", "git-shell", "git-cvsserver", "git-instaweb", "scalar")
+)
+"""Programs in private directories that no program of their package starts: servers, login shells, front ends, each by
+its manual page. A command line that names one reaches it."""
+
 DOCUMENTATION = tuple(
     f"/usr/share/{name}/"
     for name in ("bug", "doc", "doc-base", "gtk-doc", "info", "licenses", "lintian", "locale", "man")
@@ -287,6 +293,8 @@ class OsPackageExplorer(Explorer):
         evidence = f"{directory} is a directory of {package.name} alone"
         edges = self.image.tree(path, directory, "package-file", evidence, "assumed", without=without)
         for edge in edges:
+            if edge.target.rpartition("/")[2] in STARTED_BY_NAME:
+                continue
             code = self._executable(edge.target) and not self._is_library(edge.target)
             if not code or (is_program and self._is_elf(edge.target)):
                 yield edge

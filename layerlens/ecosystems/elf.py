@@ -386,6 +386,8 @@ class ElfExplorer(Explorer):
         yield Edge(path, text, "literal", evidence, "likely")
         if real in SHARED_FOLDERS or real in default_folders(elf):
             return
+        if real.endswith("/gconv") and not self._is_own(path):
+            return  # a constant of the C library, which is in every static program
         if self._is_own(path) and self._is_private(real):
             yield from self.image.tree(
                 path, real, "app-file", evidence, "assumed", without=UNNEEDED_CATEGORIES | {"sources"}
