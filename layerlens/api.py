@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from layerlens import report as report_module
 from layerlens.attribution import Attribution, find_duplicates
 from layerlens.beside import Beside
+from layerlens.cache import Cache
 from layerlens.categories import CATEGORIES
 from layerlens.ecosystems import ecosystems
 from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
@@ -36,6 +37,7 @@ from layerlens.model import (
 )
 from layerlens.report import (
     CategoryReport,
+    DuplicateGroup,
     ImageSummary,
     LayerReport,
     PackageReport,
@@ -135,9 +137,16 @@ class Image:
     """
 
     def __init__(
-        self, source: Source, *, verify_digests: bool = False, progress: Progress | None = None
+        self,
+        source: Source,
+        *,
+        verify_digests: bool = False,
+        progress: Progress | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.source = source
+        self._cache = cache
+        self._closed = False
         self._verify_digests = verify_digests
         self._progress = progress
         self._layers: list[Layer] | None = None
@@ -183,7 +192,12 @@ class Image:
                 return any(ecosystem.wants(path) for ecosystem in found)
 
             self._layers = open_layers(
-                self.source.layers, wants, verify=self._verify_digests, progress=self._progress
+                self.source.layers,
+                wants,
+                verify=self._verify_digests,
+                progress=self._progress,
+                cache=self._cache,
+                trusted=self.source.diff_ids_trusted,
             )
         return self._layers
 
@@ -239,11 +253,13 @@ class Image:
         """
         fs = self.fs
         # Comparing contents needs nothing of what the packages say, so that another core can do it meanwhile.
-        duplicates = Beside(lambda: find_duplicates(fs))
+        duplicates = Beside(lambda: self._duplicates)
         try:
             attribution, made = self.attribution, self._instruction_by_layer
             texts = [None if instruction is None else instruction.text for instruction in made]
-            waste = attribution.waste(texts, duplicates.result())
+            found, digests = duplicates.result()
+            fs.learn_digests(digests)
+            waste = attribution.waste(texts, found)
         finally:
             duplicates.close()
         shadowed = attribution.shadowed_by_layer()
@@ -290,6 +306,7 @@ class Image:
             *self.fs.diagnostics,
             *self._packages[1],
             *trouble,
+            *(self._cache.diagnostics if self._cache is not None else ()),
         ]
         return Report(
             image=self.summary,
@@ -304,6 +321,12 @@ class Image:
             recommendation=None if plan is None else _recommendation(plan),
             attribution=attribution,
         )
+
+    @cached_property
+    def _duplicates(self) -> tuple[list[DuplicateGroup], dict[int, bytes]]:
+        """The files of equal content, and the digests that were computed to find them."""
+        found = find_duplicates(self.fs, by_digest=self._cache is not None)
+        return found, self.fs.learned_digests
 
     @cached_property
     def _default_plan(self) -> tuple[Plan | None, list[Diagnostic]]:
@@ -441,7 +464,7 @@ class Image:
 
     def _target_of(self, dockerfile: Dockerfile, force: bool) -> Stage:
         """The stage of the user's file that built this image."""
-        from layerlens.dockerfile import differences, find_target
+        from layerlens.differences import differences, find_target
 
         target = find_target(dockerfile, self.instructions, self.config)
         found = differences(dockerfile, target, self.instructions, self.config)
@@ -517,7 +540,7 @@ class Image:
 
         if reference not in self._bases:
             try:
-                image = open_image(reference, platform=self.platform)
+                image = open_image(reference, platform=self.platform, cache=self._cache or False)
                 self._base_images.append(image)
                 self._bases[reference] = bases.Base(
                     reference=reference,
@@ -639,12 +662,30 @@ class Image:
         return {"verdict": verdict, "chain": plan.chain(path), "would_need": []}
 
     def close(self) -> None:
-        """Close the source and drop every spool; calling it twice is fine."""
+        """Close the source and drop every spool; calling it twice is fine.
+
+        What analysis asked for is remembered in the cache first, so that the next run need not ask again.
+        """
         if self._layers is not None:
+            if not self._closed:
+                self._remember(self._layers)
             close_layers(self._layers)
+        self._closed = True
         for base in self._base_images:
             base.close()
         self.source.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _remember(self, layers: Sequence[Layer]) -> None:
+        if self._cache is None or "fs" not in self.__dict__:
+            return
+        learned: list[dict[int, bytes]] = [{} for _ in layers]
+        for gid, digest in self.fs.learned_digests.items():
+            number, row = self.fs.locate(gid)
+            learned[number][row] = digest
+        for layer, digests in zip(layers, learned, strict=True):
+            layer.remember(digests)
 
     def __enter__(self) -> Image:
         return self
@@ -703,18 +744,21 @@ def open_image(
     platform: str | Platform | None = None,
     verify_digests: bool = False,
     progress: Progress | None = None,
+    cache: Cache | bool = True,
 ) -> Image:
     """Open an image by what a user would type: a name, a path, ``-``, ``docker://…``, ``oci:…``.
 
     ``platform`` (``os/arch[/variant]``) chooses among several, this machine's by default. ``verify_digests``
-    hashes also what would be hopped over. ``progress`` hears of exports, spools and inflating.
+    hashes also what would be hopped over. ``progress`` hears of exports, spools and inflating. What is read is kept
+    in ``cache``, the user's own by default; with False nothing is kept, and nothing taken from earlier runs.
 
     Raises:
         LayerLensError: with ``.hint``; see :mod:`layerlens.errors` for the kinds.
     """
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-    opened = open_source(source, platform=wanted, progress=progress)
-    return Image(opened, verify_digests=verify_digests, progress=progress)
+    used = cache if isinstance(cache, Cache) else Cache() if cache else None
+    opened = open_source(source, platform=wanted, progress=progress, cache=used)
+    return Image(opened, verify_digests=verify_digests, progress=progress, cache=used)
 
 
 def inspect(image: Image | str) -> Report:

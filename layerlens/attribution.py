@@ -350,11 +350,14 @@ class Attribution:
         return round((discovered - excess) / discovered, 6) if discovered else 1.0
 
 
-def find_duplicates(fs: Filesystem) -> list[DuplicateGroup]:
-    """Live files of equal content, most wasted bytes first; only files that may be equal are hashed."""
+def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[DuplicateGroup]:
+    """Live files of equal content, most wasted bytes first; only files that may be equal are looked at.
+
+    ``by_digest`` hashes small ones as well, where comparing them would do: digests can be remembered.
+    """
     sizes = fs.sizes_column()
     types = fs.types_column()
-    streamed = any(index.digests for index in fs.indexes)
+    by_digest = by_digest or any(index.digests for index in fs.indexes)
     crcs = array("I")
     for index in fs.indexes:
         crcs.extend(index.crcs)
@@ -393,7 +396,7 @@ def find_duplicates(fs: Filesystem) -> list[DuplicateGroup]:
     for key, gids in collisions.items():
         by_content: dict[bytes, list[int]] = {}
         # Comparing small contents is cheaper than hashing each; a digest is needed only once a group.
-        content = fs.read_gid if key >> 32 <= SMALL and not streamed else fs.digest
+        content = fs.read_gid if key >> 32 <= SMALL and not by_digest else fs.digest
         for gid in sorted(gids):
             by_content.setdefault(content(gid), []).append(gid)
         for same in by_content.values():

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -48,6 +48,13 @@ plugin_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(plugin_app)
+cache_app = typer.Typer(
+    name="cache",
+    help="Say what is kept of images that were read, or remove it.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+app.add_typer(cache_app)
 
 _debug = False
 
@@ -122,6 +129,10 @@ PlatformOption = Annotated[
         help="Which image of a multi-platform one; this machine's by default.",
     ),
 ]
+NoCacheOption = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Read everything anew: take nothing from earlier runs, keep nothing."),
+]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option("--keep", metavar="PATH", show_default=False, help="Keep this subtree as well."),
@@ -190,6 +201,7 @@ def _common(
 def inspect(
     source: Source,
     platform: PlatformOption = None,
+    no_cache: NoCacheOption = False,
     no_recommend: Annotated[
         bool, typer.Option("--no-recommend", help="Report what is there, recommend nothing.")
     ] = False,
@@ -208,7 +220,7 @@ def inspect(
     By layer and instruction, category, package and path; and which of them are stored but never seen.
     """
     refuse_directory(output)
-    with opened(source, platform, verify_digests=verify_digests) as image:
+    with opened(source, platform, no_cache, verify_digests=verify_digests) as image:
         report = image.inspect(recommend=not no_recommend)
         if format is ReportFormat.json:
             from layerlens.render import json
@@ -245,11 +257,12 @@ def ls(
         ),
     ] = None,
     platform: PlatformOption = None,
+    no_cache: NoCacheOption = False,
     format: RowFormatOption = RowFormat.table,
     debug: DebugOption = False,
 ) -> None:
     """List an image's files and the layer each comes from."""
-    with opened(source, platform) as image:
+    with opened(source, platform, no_cache) as image:
         entries = image.ls(image_path(path), layer=layer)
         if format is RowFormat.json:
             from layerlens.render import json
@@ -266,6 +279,7 @@ def why(
     source: Source,
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False, help="A path inside the image.")],
     platform: PlatformOption = None,
+    no_cache: NoCacheOption = False,
     format: RowFormatOption = RowFormat.table,
     debug: DebugOption = False,
 ) -> None:
@@ -274,7 +288,7 @@ def why(
     Its layer, the instruction that made the layer, the package that owns it, what it is for, and the chain of needs
     from the entrypoint to it, or what would need it.
     """
-    with opened(source, platform) as image:
+    with opened(source, platform, no_cache) as image:
         explanation = image.why(image_path(path))
         if format is RowFormat.json:
             from layerlens.render import json
@@ -309,6 +323,7 @@ def recommend(
     root: RootOption = None,
     drop: DropOption = None,
     platform: PlatformOption = None,
+    no_cache: NoCacheOption = False,
     format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
     output: Annotated[
         Path | None,
@@ -335,7 +350,7 @@ def recommend(
         )
     refuse_directory(output)
     parsed = None if dockerfile is None else read_dockerfile(dockerfile)
-    with opened(source, platform) as image:
+    with opened(source, platform, no_cache) as image:
         plan = image.recommend(
             runtime,
             keep=[image_path(path) for path in keep or ()],
@@ -427,6 +442,7 @@ def slim(
     ignore: IgnoreOption = None,
     timeout: TimeoutOption = None,
     platform: PlatformOption = None,
+    no_cache: NoCacheOption = False,
     format: RowFormatOption = RowFormat.table,
     debug: DebugOption = False,
 ) -> int:
@@ -452,7 +468,7 @@ def slim(
     destination.check()
     with (
         saying_if_stopped("the slim image was not made, and nothing was changed"),
-        opened(source, platform) as image,
+        opened(source, platform, no_cache) as image,
     ):
         made = image.slim(
             runtime,
@@ -569,17 +585,56 @@ def plugin_remove(debug: DebugOption = False) -> None:
         write(f"removed {escape.terminal(str(removed))}\n")
 
 
+@cache_app.command("info")
+def cache_info(debug: DebugOption = False) -> None:
+    """Print where the cache is, how much is in it, and how much may be."""
+    from layerlens.cache import Cache
+    from layerlens.render import units
+
+    with closing(Cache()) as cache:
+        usage = cache.usage()
+        trouble = [found.message for found in cache.diagnostics]
+    write(
+        f"folder   {escape.terminal(str(cache.folder))}\n"
+        f"entries  {usage.files:,}\n"
+        f"size     {units.size(usage.size_bytes)} of {units.size(cache.max_bytes)}\n"
+        + "".join(f"{escape.terminal(message)}\n" for message in trouble)
+    )
+
+
+@cache_app.command("clear")
+def cache_clear(debug: DebugOption = False) -> None:
+    """Remove what is kept of images that were read."""
+    from layerlens.cache import Cache
+    from layerlens.render import units
+
+    with closing(Cache()) as cache:
+        removed = cache.clear()
+        trouble = next(iter(cache.diagnostics), None)
+    if trouble is not None:
+        raise LayerLensError(trouble.message, "Remove it by hand, or name another with LAYERLENS_CACHE_DIR.")
+    write(f"removed {removed.files:,} entries, {units.size(removed.size_bytes)}\n")
+
+
 # What the commands share
 
 
 @contextmanager
-def opened(source: str, platform: str | None, *, verify_digests: bool = False) -> Iterator[Image]:
+def opened(
+    source: str, platform: str | None, no_cache: bool, *, verify_digests: bool = False
+) -> Iterator[Image]:
     """The image that SOURCE names, closed again afterwards, with progress while it is read."""
     from layerlens.api import open_image
 
     with (
         progress_line() as progress,
-        open_image(source, platform=platform, verify_digests=verify_digests, progress=progress) as image,
+        open_image(
+            source,
+            platform=platform,
+            verify_digests=verify_digests,
+            progress=progress,
+            cache=not no_cache,
+        ) as image,
     ):
         yield image
 

@@ -19,7 +19,7 @@ import hashlib
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -45,6 +45,9 @@ class LayerContent(Protocol):
 
     def pread(self, offset: int, size: int) -> bytes:
         """``size`` bytes of the uncompressed tar at ``offset``; short only at its end."""
+
+    def ask(self, offset: int, size: int) -> bytes:
+        """As :meth:`pread`, for what the same analysis will ask for again another time."""
 
 
 class Shadow:
@@ -719,12 +722,12 @@ class Filesystem:
         content = self.layers[layer]
         pieces = index.sparse.get(row)
         if pieces is None:
-            return content.pread(index.offsets[row], want)
+            return content.ask(index.offsets[row], want)
         data = bytearray(want)
         source = index.offsets[row]
         for offset, length in pieces:
             if offset < want:
-                piece = content.pread(source, min(length, want - offset))
+                piece = content.ask(source, min(length, want - offset))
                 data[offset : offset + len(piece)] = piece
             source += length
         return bytes(data)
@@ -753,13 +756,13 @@ class Filesystem:
             return held[offset : offset + size]
         pieces = index.sparse.get(row)
         if pieces is None:
-            return self.layers[layer].pread(index.offsets[row] + offset, size)
+            return self.layers[layer].ask(index.offsets[row] + offset, size)
         data = bytearray(size)
         source = index.offsets[row]
         for start, length in pieces:
             first, last = max(start, offset), min(start + length, offset + size)
             if first < last:
-                piece = self.layers[layer].pread(source + first - start, last - first)
+                piece = self.layers[layer].ask(source + first - start, last - first)
                 data[first - offset : first - offset + len(piece)] = piece
             source += length
         return bytes(data)
@@ -825,6 +828,15 @@ class Filesystem:
                 known = hasher.digest()
             self._digests[gid] = known
         return known
+
+    @property
+    def learned_digests(self) -> dict[int, bytes]:
+        """SHA-256 by gid, as far as :meth:`digest` had to compute it."""
+        return self._digests
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Take over what :attr:`learned_digests` of another process's copy of this squash says."""
+        self._digests.update(digests)
 
     def crc(self, gid: int) -> int:
         """CRC-32 of a small file's payload; 0 for larger ones, which only their digests tell apart."""

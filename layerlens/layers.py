@@ -13,11 +13,15 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
 from layerlens.beside import Beside
+from layerlens.cache import Cache
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
+from layerlens.model import DiffId
+from layerlens.remembered import LayerMemory, find_index, find_inflated, store_index, store_inflated
 from layerlens.sources import FileRange, Progress, SourceLayer
 from layerlens.sources.spool import compression_of, open_inflated, spool
 from layerlens.tarindex import LayerIndex, TarError, Wants, index_file, index_stream
@@ -35,19 +39,36 @@ _DAMAGED = "The image is damaged or was tampered with: export or download it aga
 class Layer:
     """One opened layer: its ``source``, its ``index``, and ``pread`` on its uncompressed tar."""
 
-    def __init__(self, source: SourceLayer, index: LayerIndex, plain: FileRange | None) -> None:
+    def __init__(
+        self,
+        source: SourceLayer,
+        index: LayerIndex,
+        plain: FileRange | None,
+    ) -> None:
         self.source = source
         self.index = index
+        self.memory: LayerMemory | None = None
+        """Bytes and digests that earlier runs asked for, where the diff ID is true."""
         self._plain = plain
         self._spool: BinaryIO | None = None
+        self._fetching = threading.Lock()
+        self._home = os.getpid()
+
+    def recall(self, memory: LayerMemory) -> None:
+        """Use what is remembered of this layer's diff ID, which the caller knows to be true."""
+        self.memory = memory
+        if not self.index.digests:
+            self.index.digests = memory.digests
 
     def pread(self, offset: int, size: int) -> bytes:
         """``size`` bytes of the uncompressed tar at ``offset``; InvalidImageError where it is shorter."""
         plain = self._plain
         if plain is None:
-            self._spool = spool(open_inflated(self.source.open()), what="inflating a layer")
-            fd = self._spool.fileno()
-            plain = self._plain = FileRange(fd, 0, os.fstat(fd).st_size)
+            if self.memory is not None:
+                remembered = self.memory.read(offset, size)
+                if remembered is not None:
+                    return remembered
+            plain = self._fetched()
         if offset + size > plain.size:
             raise InvalidImageError(f"layer {self.source.diff_id} is shorter than its index says", _DAMAGED)
         data = os.pread(plain.fd, size, plain.offset + offset)
@@ -58,8 +79,63 @@ class Layer:
             data += more
         return data
 
+    def ask(self, offset: int, size: int) -> bytes:
+        """As :meth:`pread`, for what a later run on the same image will ask for as well."""
+        if self.memory is not None:
+            self.memory.note(offset, size)
+        return self.pread(offset, size)
+
+    def _fetched(self) -> FileRange:
+        """The uncompressed tar in a file, wherever it was until now: exported, or inflated into a spool.
+
+        It is hashed on the way where its index may be from an earlier run. A forked child fetches nothing, since it
+        would do so beside its parent; that does the work again, as after every failure of a child.
+        """
+        if os.getpid() != self._home:
+            raise LayerLensError("a layer is not at hand", "")
+        with self._fetching:
+            if self._plain is None:
+                plain = _plain_range(self.source)
+                if plain is None:
+                    with Hashing("sha256") as tar_hash:
+                        blob = open_inflated(self.source.open(), what=f"layer {self.source.diff_id}")
+                        tar = cast(BinaryIO, _Tee(blob, tar_hash, None))
+                        self._spool = spool(tar, what="inflating a layer")
+                        blob.close()
+                        _check(self.source, None, tar_hash.digest(), f"layer {self.source.diff_id}")
+                    fd = self._spool.fileno()
+                    plain = FileRange(fd, 0, os.fstat(fd).st_size)
+                elif self.source.streamed:
+                    with Hashing("sha256") as tar_hash:
+                        _feed(plain, tar_hash)
+                        _check(self.source, None, tar_hash.digest(), f"layer {self.source.diff_id}")
+                self._plain = plain
+            return self._plain
+
+    def remember(self, digests: Mapping[int, bytes]) -> None:
+        """Store what this run asked for, and the SHA-256 of files by row of the index, for the next one."""
+        if self.memory is not None:
+            contents = sorted((self.index.offsets[row], data) for row, data in self.index.contents.items())
+            for offset, data in contents:
+                self.memory.note(offset, len(data))
+            starts = [offset for offset, _ in contents]
+
+            def content(offset: int, size: int) -> bytes:
+                number = bisect_right(starts, offset) - 1
+                if number >= 0:
+                    start, data = contents[number]
+                    if offset + size <= start + len(data):
+                        return data[offset - start : offset - start + size]
+                if self._plain is None:
+                    raise ValueError("what is not at hand any more is not fetched to be remembered")
+                return self.pread(offset, size)
+
+            self.memory.store({**self.index.digests, **digests}, content)
+
     def close(self) -> None:
         """Drop the spool, if there is one; the source's own files are the source's."""
+        if self.memory is not None:
+            self.memory.close()
         if self._spool is not None:
             self._spool.close()
             self._spool = self._plain = None
@@ -71,15 +147,94 @@ def open_layers(
     *,
     verify: bool = False,
     progress: Progress | None = None,
+    cache: Cache | None = None,
+    trusted: bool = False,
 ) -> list[Layer]:
     """Open and index every layer, base first; what must be inflated is inflated two layers at a time.
 
     ``wants`` says which small files to keep while a layer is inflated. ``verify`` hashes uncompressed layers
-    too, which are otherwise never read whole.
+    too, which are otherwise never read whole. With ``cache``, layers that are known are not read; ``trusted`` says
+    that an engine vouches for the diff IDs.
 
     Raises:
         InvalidImageError: a layer that is no tar, or damaged; the message names its diff ID.
         DigestMismatchError: a blob or tar that hashes to another digest; the message names both.
+    """
+    known: dict[int, Layer] = {}
+    if cache is not None and not verify:
+        known = _recalled(sources, cache, trusted)
+    missing = [number for number in range(len(sources)) if number not in known]
+    read = _read_layers([sources[number] for number in missing], wants, verify, progress)
+    memories: dict[DiffId, LayerMemory] = {}
+    true = set(known)
+    for number, (layer, verified) in zip(missing, read, strict=True):
+        if cache is not None and (verified or trusted):
+            _store(cache, layer, verified)
+            true.add(number)
+        known[number] = layer
+    for number in sorted(true):
+        diff_id = sources[number].diff_id  # an image may hold the same layer twice
+        if cache is not None:
+            if diff_id not in memories:
+                memories[diff_id] = LayerMemory(cache, diff_id)
+            known[number].recall(memories[diff_id])
+    return [known[number] for number in range(len(sources))]
+
+
+def _recalled(sources: Sequence[SourceLayer], cache: Cache, trusted: bool) -> dict[int, Layer]:
+    """The layers whose index is in the cache and whose diff ID is true, by their number.
+
+    Either an engine says so, or the blob as stored hashes to a digest that inflated to that diff ID before.
+    """
+    found: dict[int, Layer] = {}
+    claimed: list[int] = []
+    for number, source in enumerate(sources):
+        if trusted:
+            index = find_index(cache, source.diff_id)
+            if index is not None:
+                found[number] = Layer(source, index, None)
+        elif source.digest is not None and find_inflated(cache, source.digest) == source.diff_id:
+            claimed.append(number)
+    if claimed:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=min(4, max(1, os.cpu_count() or 1))) as pool:
+            hashed = pool.map(_hashes_to_its_digest, [sources[number] for number in claimed])
+            for number, true in zip(claimed, hashed, strict=True):
+                index = find_index(cache, sources[number].diff_id) if true else None
+                if index is not None:
+                    found[number] = Layer(sources[number], index, None)
+    return found
+
+
+def _hashes_to_its_digest(source: SourceLayer) -> bool:
+    """Whether the blob as stored is what its digest names."""
+    algorithm, _, expected = (source.digest or "").partition(":")
+    hasher = hashlib.new(algorithm)
+    stream = source.open()
+    try:
+        while chunk := stream.read(_CHUNK):
+            hasher.update(chunk)
+    finally:
+        stream.close()
+    return hasher.hexdigest() == expected
+
+
+def _store(cache: Cache, layer: Layer, verified: bool) -> None:
+    """Store the index of a layer, whose diff ID is true: it hashed to it (``verified``), or an engine says so."""
+    source = layer.source
+    store_index(cache, source.diff_id, layer.index)
+    if verified and source.digest is not None and str(source.digest) != str(source.diff_id):
+        store_inflated(cache, source.digest, source.diff_id)
+
+
+def _read_layers(
+    sources: Sequence[SourceLayer], wants: Wants | None, verify: bool, progress: Progress | None
+) -> list[tuple[Layer, bool]]:
+    """Each layer, and whether what was indexed hashed to its diff ID.
+
+    A file of the user's that was hashed with ``verify`` does not count: it was read twice, and anybody who may write
+    to it could have changed it in between.
     """
     plain = [_plain_range(source) for source in sources]
     meter = _Meter(
@@ -87,19 +242,21 @@ def open_layers(
     )
     hashed = [verify or source.streamed for source in sources]
     if sum(1 for known in plain if known is None) + sum(hashed) == 0:
-        return _open_all_plain([(s, p) for s, p in zip(sources, plain, strict=True) if p is not None])
+        opened = _open_all_plain([(s, p) for s, p in zip(sources, plain, strict=True) if p is not None])
+        return [(layer, False) for layer in opened]
 
-    def open_one(number: int) -> Layer:
+    def open_one(number: int) -> tuple[Layer, bool]:
         source, known = sources[number], plain[number]
+        strong = source.diff_id.startswith("sha256:")
         if known is None:
-            return _open_inflated(source, wants, meter)
+            return _open_inflated(source, wants, meter), strong
         if hashed[number]:
             with Hashing("sha256") as tar_hash:
                 layer = _open_plain(source, known)
                 _feed(known, tar_hash)
                 _check(source, None, tar_hash.digest(), f"layer {number}")
-            return layer
-        return _open_plain(source, known)
+            return layer, strong and source.streamed
+        return _open_plain(source, known), False
 
     from concurrent.futures import ThreadPoolExecutor  # five milliseconds that an uncompressed image saves
 
@@ -115,7 +272,7 @@ def open_layers(
 
 def _plain_range(source: SourceLayer) -> FileRange | None:
     """The layer's uncompressed tar where it lies as such in a file; its first bytes decide."""
-    known = source.file_range
+    known = source.stored_range()
     if known is None:
         return None
     try:

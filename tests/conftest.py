@@ -29,6 +29,14 @@ settings.register_profile("search", settings.get_profile("gate"), derandomize=Fa
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERLENS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 # --- engines ----------------------------------------------------------------------------------------------
 
 

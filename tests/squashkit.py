@@ -27,6 +27,8 @@ class Memory:
     def pread(self, offset: int, size: int) -> bytes:
         return self.data[offset : offset + size]
 
+    ask = pread
+
 
 def squash(*layers: bytes) -> Filesystem:
     """layerlens's squash of these layers."""

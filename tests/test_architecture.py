@@ -14,15 +14,15 @@ from conftest import ROOT, CommandLine
 PACKAGE = ROOT / "layerlens"
 
 # Data flows down this list and nowhere else: a module imports only from above its own line. Modules on one
-# line with others are one stage. `history` reads the config and `layers` opens what sources hand out. `report`
-# stands higher than in the design's list: it holds nouns alone, and attribution speaks in them. `beside` knows
-# nothing of images.
+# line with others are one stage. `remembered` says what the cache keeps of a layer, `history` reads the config and
+# `layers` opens what sources hand out. `report` stands higher than in the design's list: it holds nouns alone, and
+# attribution speaks in them. `beside` knows nothing of images.
 ORDER = [
     {"errors", "beside"},
     {"model"},
     {"cache"},
     {"tarindex"},
-    {"tarheader"},
+    {"tarheader", "remembered"},
     {"sources"},
     {"layers", "history"},
     {"filesystem"},
@@ -31,7 +31,9 @@ ORDER = [
     {"report"},
     {"attribution"},
     {"graph"},
+    {"dockerlines"},
     {"dockerfile"},
+    {"differences"},
     {"runtime"},
     {"exchange"},
     {"stages"},

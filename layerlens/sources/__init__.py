@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from layerlens.model import Diagnostic, DiffId, Digest, Platform
+
+if TYPE_CHECKING:
+    from layerlens.cache import Cache
 
 Progress = Callable[[str, int, int | None], None]
 """Called now and then with (what is being done, bytes so far, bytes in all or None where unknown)."""
@@ -45,6 +48,12 @@ class SourceLayer:
     """Where the blob as stored lies in a seekable local file, if it does."""
     streamed: bool = False
     """True where that file is a spool of what passed by once: it is verified even if it is uncompressed."""
+    locate: Callable[[], FileRange | None] | None = None
+    """Of a layer whose bytes are fetched only when they are wanted: fetches them, and says where they lie."""
+
+    def stored_range(self) -> FileRange | None:
+        """Where the blob as stored lies in a seekable local file, fetched first if need be; None if in none."""
+        return self.locate() if self.file_range is None and self.locate is not None else self.file_range
 
 
 class Source(Protocol):
@@ -97,8 +106,14 @@ def host_platform() -> Platform:
     return Platform("linux", architecture, variant)
 
 
-def open_source(source: str, *, platform: Platform | None = None, progress: Progress | None = None) -> Source:
+def open_source(
+    source: str,
+    *,
+    platform: Platform | None = None,
+    progress: Progress | None = None,
+    cache: Cache | None = None,
+) -> Source:
     """The image that ``source`` means, whatever the way in: see :func:`layerlens.sources.opening.open_source`."""
     from layerlens.sources import opening
 
-    return opening.open_source(source, platform=platform, progress=progress)
+    return opening.open_source(source, platform=platform, progress=progress, cache=cache)

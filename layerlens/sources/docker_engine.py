@@ -14,9 +14,11 @@ import json
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from layerlens.errors import (
@@ -28,11 +30,13 @@ from layerlens.errors import (
     UsageError,
 )
 from layerlens.model import Diagnostic, DiffId, Platform
-from layerlens.sources import plainhttp, references
+from layerlens.sources import plainhttp, recalled, references
 from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
+from layerlens.sources.recalled import KnownImage, KnownLayer
 from layerlens.sources.spool import spool
 
 if TYPE_CHECKING:
+    from layerlens.cache import Cache
     from layerlens.sources import Progress, Source, SourceLayer
 
 _CONNECT_TIMEOUT_S = 20
@@ -590,8 +594,9 @@ def _one_line(text: str) -> str:
 class EngineSource:
     """An image of an engine. Its ID and diff IDs are known at once; config and layers need the export.
 
-    The export runs when ``config`` or ``layers`` is first asked for, so that a caller who knows the diff IDs
-    already needs none. Then this is the archive that was exported, under the engine's name for it.
+    The export runs when ``config`` or ``layers`` is first asked for. Then this is the archive that was exported,
+    under the engine's name for it. Where a cache knows the image, both come from there, and the export runs when the
+    bytes of a layer are first wanted, if they ever are.
     """
 
     def __init__(
@@ -604,6 +609,7 @@ class EngineSource:
         platform: Platform | None,
         progress: Progress | None,
         diagnostics: Sequence[Diagnostic] = (),
+        cache: Cache | None = None,
     ) -> None:
         self._engine = engine
         self._image = image
@@ -614,6 +620,8 @@ class EngineSource:
         self._diagnostics = list(diagnostics)
         self._archive: Source | None = None
         self._layerless: bytes | None = None
+        self._cache = cache
+        self._exporting = threading.RLock()
 
     def __enter__(self) -> EngineSource:
         return self
@@ -653,12 +661,51 @@ class EngineSource:
             if self._layerless is None:
                 self._layerless = self._rendered_config()
             return self._layerless
-        return self._exported().config
+        return self._known.config if self._known is not None else self._exported().config
 
     @property
     def layers(self) -> Sequence[SourceLayer]:
         """The layers, base first."""
-        return self._exported().layers if self._image.diff_ids else ()
+        if not self._image.diff_ids:
+            return ()
+        return self._exported().layers if self._known is None else self._put_off
+
+    @cached_property
+    def _known(self) -> KnownImage | None:
+        """What an earlier run found, where the engine still says the same of the image."""
+        if self._cache is None or not self._image.diff_ids:
+            return None
+        known = recalled.find_image(self._cache, *self._identity)
+        if known is None:
+            return None
+        platform = self._identity[2]
+        comparable = platform is None or platform == self._image.platform
+        if comparable and tuple(layer.diff_id for layer in known.layers) != self._image.diff_ids:
+            return None
+        return known
+
+    @property
+    def _identity(self) -> tuple[str, str, Platform | None]:
+        """What the export depends on: the engine's kind, the image's ID, and the platform where there are several."""
+        several = len(self._image.available) > 1
+        platform = self._platform or (self._image.platform if several else None)
+        return self._engine.endpoint.engine, self._image.image_id, platform
+
+    @cached_property
+    def _put_off(self) -> Sequence[SourceLayer]:
+        """The layers of a known image, whose bytes are exported when they are wanted."""
+        from layerlens.sources import SourceLayer
+
+        def layer(number: int, known: KnownLayer) -> SourceLayer:
+            return SourceLayer(
+                *known,
+                open=lambda: self._exported().layers[number].open(),
+                streamed=True,
+                locate=lambda: self._exported().layers[number].stored_range(),
+            )
+
+        layers = self._known.layers if self._known is not None else ()
+        return [layer(number, known) for number, known in enumerate(layers)]
 
     @property
     def diff_ids_trusted(self) -> bool:
@@ -668,7 +715,8 @@ class EngineSource:
     @property
     def diagnostics(self) -> Sequence[Diagnostic]:
         """What was odd on the way in."""
-        return [*self._diagnostics, *(self._archive.diagnostics if self._archive is not None else ())]
+        found = self._known if self._archive is None and self._cache is not None else self._archive
+        return [*self._diagnostics, *(found.diagnostics if found is not None else ())]
 
     def close(self) -> None:
         """Close the spool and the connection."""
@@ -677,23 +725,27 @@ class EngineSource:
         self._engine.close()
 
     def _exported(self) -> Source:
-        if self._archive is None:
-            from layerlens.sources import docker_archive
+        with self._exporting:
+            if self._archive is None:
+                self._archive = self._export()
+                if self._cache is not None and self._known is None:
+                    recalled.store_image(self._cache, *self._identity, self._archive)
+            return self._archive
 
-            what = f"exporting {self._name} from {self._engine.endpoint.engine}"
-            file = self._engine.export(self._image, progress=self._progress, what=what)
-            several = len(self._image.available) > 1
-            platform = self._platform or (self._image.platform if several else None)
-            archive = docker_archive.open_archive(
-                file, self._reference, None, platform, streamed=True, diff_ids_trusted=True
-            )
-            try:
-                self._compare(archive)
-            except BaseException:
-                archive.close()
-                raise
-            self._archive = archive
-        return self._archive
+    def _export(self) -> Source:
+        from layerlens.sources import docker_archive
+
+        what = f"exporting {self._name} from {self._engine.endpoint.engine}"
+        file = self._engine.export(self._image, progress=self._progress, what=what)
+        archive = docker_archive.open_archive(
+            file, self._reference, None, self._identity[2], streamed=True, diff_ids_trusted=True
+        )
+        try:
+            self._compare(archive)
+        except BaseException:
+            archive.close()
+            raise
+        return archive
 
     def _compare(self, archive: Source) -> None:
         """The export must be of the image that was asked for: its layers are the ones that were promised."""
@@ -763,11 +815,12 @@ def open_engine(
     engines: Sequence[EngineName] = ("docker", "podman"),
     platform: Platform | None = None,
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> EngineSource:
     """The image ``name`` (name, tag, digest, ID or the start of one) of the first of ``engines`` that has it.
 
     ``reference`` is how the user wrote it, ``name`` itself by default. The source exports when asked for its
-    config or layers.
+    config or layers, or with a ``cache`` that knows the image, when asked for their bytes.
 
     Raises ImageNotFoundError, listing what was tried and what is spelled alike; EngineError where no engine
     answers; PlatformError where the image is there for other platforms only.
@@ -805,6 +858,7 @@ def open_engine(
                         platform=platform,
                         progress=progress,
                         diagnostics=_passed_over(failed),
+                        cache=cache,
                     )
                     engine = None  # the source closes it
                     return source

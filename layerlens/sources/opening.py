@@ -19,6 +19,7 @@ from layerlens.sources.references import Reference, parse
 from layerlens.sources.spool import seekable_plain
 
 if TYPE_CHECKING:
+    from layerlens.cache import Cache
     from layerlens.model import Platform
     from layerlens.sources import Progress, Source
     from layerlens.sources.endpoints import EngineName
@@ -30,24 +31,27 @@ def open_source(
     platform: Platform | None = None,
     progress: Progress | None = None,
     stdin: BinaryIO | None = None,
+    cache: Cache | None = None,
 ) -> Source:
     """The image that ``source`` means, whatever the way in. The caller closes it.
 
     ``platform`` chooses among several, this machine's by default; ``progress`` hears of exports and spools;
-    ``stdin`` is read for ``-`` in place of the process's standard input.
+    ``stdin`` is read for ``-`` in place of the process's standard input; ``cache`` knows images of engines.
 
     Raises UsageError for what can mean nothing, a SourceError where the way in fails, and InvalidImageError
     where what is there is no image.
     """
     reference = parse(source)
     if reference.kind in ("engine", "docker", "podman"):
-        return _from_engine(reference, platform, progress)
+        return _from_engine(reference, platform, progress, cache)
     if reference.kind == "stdin":
         return _from_stdin(reference, platform, progress, stdin)
     return _from_path(reference, platform, progress)
 
 
-def _from_engine(reference: Reference, platform: Platform | None, progress: Progress | None) -> Source:
+def _from_engine(
+    reference: Reference, platform: Platform | None, progress: Progress | None, cache: Cache | None
+) -> Source:
     from layerlens.sources import docker_engine
 
     engines: dict[str, tuple[EngineName, ...]] = {
@@ -61,6 +65,7 @@ def _from_engine(reference: Reference, platform: Platform | None, progress: Prog
         engines=engines[reference.kind],
         platform=platform,
         progress=progress,
+        cache=cache,
     )
 
 
