@@ -1,4 +1,4 @@
-"""Dockerfiles: text → nouns → text, and whether one built a given image.
+"""Dockerfiles: text → nouns → text.
 
 The grammar is BuildKit's (frontend/dockerfile/parser and frontend/dockerfile/instructions; "Dockerfile
 reference" below is docs.docker.com/reference/dockerfile). What BuildKit refuses is refused, with line and
@@ -13,15 +13,16 @@ drops ONBUILD's arguments, checks no flags and knows no columns, hence the one h
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from layerlens.dockerlines import SHORTEST_DURATION_NS, env_pairs
 from layerlens.errors import DockerfileError
-from layerlens.history import KEYWORDS, dockerfile_line
+from layerlens.history import KEYWORDS
 from layerlens.model import ImageConfig
-from layerlens.model import Instruction as HistoryEntry
 
 # -- the nouns ---------------------------------------------------------------------------------------------
 
@@ -262,7 +263,12 @@ _NANOSECONDS: Final = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
-_SHORTEST_NS: Final = 1_000_000
+
+
+def nanoseconds(duration: str) -> int:
+    """A Go duration in nanoseconds."""
+    return round(sum(float(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(duration)))
+
 
 _FLAG_VALUES: Final = {
     # What a flag's value must look like, and that in words; instructions/parse.go, commands_run*.go.
@@ -619,7 +625,7 @@ class _Line:
                 raise self.error(f"missing a value on flag: {name}", at)
             elif name in _FLAG_VALUES:
                 form, what = _FLAG_VALUES[name]
-                too_short = form is _DURATION[0] and 0 < _nanoseconds(value) < _SHORTEST_NS
+                too_short = form is _DURATION[0] and 0 < nanoseconds(value) < SHORTEST_DURATION_NS
                 if form.fullmatch(value) is None or too_short:
                     raise self.error(f"{value!r} is no value for {name}", at, f"It takes {what}.")
 
@@ -997,483 +1003,10 @@ def _in_its_manner(dockerfile: Dockerfile, text: str) -> str:
     return text.replace("\n", dockerfile.newline)
 
 
-# -- generated lines ---------------------------------------------------------------------------------------
+# -- variables and WORKDIR while a stage is walked --------------------------------------------------------
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~^-]+")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./:@%+,=~^-]+")
 
-
-def from_line(image: str, name: str | None = None, platform: str | None = None) -> str:
-    """``FROM [--platform=…] image [AS name]``."""
-    flag = f"--platform={platform} " if platform else ""
-    return f"FROM {flag}{image}" + (f" AS {name}" if name else "")
-
-
-def copy_line(
-    sources: Sequence[str],
-    target: str,
-    from_stage: str | None = None,
-    chown: str | None = None,
-    chmod: str | None = None,
-    escape: str = "\\",
-) -> str:
-    """``COPY [--from=…] [--chown=…] [--chmod=…] sources… target``, each source taken by its exact name.
-
-    A path with blanks, quotes, ``$``, wildcards or the escape character is written so that the builder comes out
-    with the path again: wildcards as in Go's ``filepath.Match``, then variables and quotes escaped (the builder
-    expands the exec form's members too), then JSON. Several sources need a target that ends with ``/``.
-
-    Raises:
-        DockerfileError: a target whose bytes are not UTF-8, which no Dockerfile can name.
-    """
-    flags = [
-        f"--{name}={value}"
-        for name, value in (("from", from_stage), ("chown", chown), ("chmod", chmod))
-        if value
-    ]
-    if _is_not_text(target):
-        raise DockerfileError(
-            f"a Dockerfile cannot name {target!r}: not UTF-8", "Copy the folder it is in instead."
-        )
-    if len(sources) > 1 and not target.endswith("/"):
-        target += "/"
-    words = [_unexpanded(_exact(source), escape) for source in sources] + [_unexpanded(target, escape)]
-    if all(_PLAIN_PATH.fullmatch(path) for path in (*sources, target)):
-        return " ".join(["COPY", *flags, *words])
-    return " ".join(["COPY", *flags, _json(words)])
-
-
-def _is_not_text(path: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in path)
-
-
-def _exact(path: str) -> str:
-    """A pattern of Go's ``filepath.Match`` for one path; a byte that is not UTF-8 can only be met by ``?``.
-
-    The builder takes a path without wildcards as it stands, a backslash in it too.
-    """
-    if not any(character in "*?[" for character in path) and not _is_not_text(path):
-        return path
-    return re.sub("[\ud800-\udfff]", "?", re.sub(r"[*?\[\\]", lambda found: f"[{_in_class(found[0])}]", path))
-
-
-def _in_class(character: str) -> str:
-    return "\\\\" if character == "\\" else character
-
-
-def _unexpanded(word: str, escape: str) -> str:
-    """A word that the builder's expansion gives back unchanged outside quotes."""
-    return re.sub(rf"[$'\"{re.escape(escape)}]", lambda found: escape + found[0], word)
-
-
-def _json(words: Sequence[str]) -> str:
-    return json.dumps(list(words), ensure_ascii=False)
-
-
-def _quoted(value: str, escape: str) -> str:
-    """A value of ENV, LABEL, WORKDIR or USER: bare where it can be, else in double quotes."""
-    if _PLAIN.fullmatch(value):
-        return value
-    inside = re.sub(rf"[$\"{re.escape(escape)}]", lambda found: escape + found[0], value)
-    return f'"{inside}"'
-
-
-def _expressible(text: str) -> bool:
-    """Whether a Dockerfile can hold it outside JSON: no line breaks, no NUL, and UTF-8."""
-    return not any(character in "\n\r\0" for character in text) and not _is_not_text(text)
-
-
-def _pairs_line(keyword: str, pairs: Sequence[tuple[str, str]], escape: str) -> str:
-    written = [f"{_quoted(name, escape)}={_quoted(value, escape)}" for name, value in pairs]
-    return f"{keyword} " + f" {escape}\n    ".join(written)
-
-
-def env_line(pairs: Sequence[tuple[str, str]], escape: str = "\\") -> str:
-    """``ENV A=b …``, one variable on a line; values with blanks, quotes, ``$`` … quoted."""
-    return _pairs_line("ENV", pairs, escape)
-
-
-def label_line(pairs: Sequence[tuple[str, str]], escape: str = "\\") -> str:
-    """``LABEL a=b …``, as :func:`env_line`."""
-    return _pairs_line("LABEL", pairs, escape)
-
-
-def exec_line(keyword: str, words: Sequence[str]) -> str:
-    """``CMD``, ``ENTRYPOINT`` or ``SHELL`` in exec form, which no shell and no expansion touches."""
-    return f"{keyword} {_json(words)}"
-
-
-def go_duration(nanoseconds: int) -> str:
-    """A Go duration, ``1m30s`` or ``1.5s``, that ``time.ParseDuration`` reads back exactly."""
-    minutes, rest = divmod(nanoseconds, 60_000_000_000)
-    seconds, fraction = divmod(rest, 1_000_000_000)
-    text = f"{minutes}m" if minutes else ""
-    if fraction:
-        return f"{text}{seconds}.{fraction:09d}".rstrip("0") + "s"
-    return f"{text}{seconds}s" if seconds or not text else text
-
-
-_HEALTHCHECK_FLAGS: Final = (
-    # Key of the config (docker-image-spec, HealthcheckConfig), flag of the instruction.
-    ("Interval", "interval"),
-    ("Timeout", "timeout"),
-    ("StartPeriod", "start-period"),
-    ("StartInterval", "start-interval"),
-)
-
-
-def healthcheck_line(healthcheck: Mapping[str, Any]) -> str | None:
-    """HEALTHCHECK from a config's ``Healthcheck``; None where it says nothing (an empty ``Test`` inherits)."""
-    test = healthcheck.get("Test")
-    if not isinstance(test, list) or not test or not all(isinstance(word, str) for word in test):
-        return None
-    if test[0] == "NONE":
-        return "HEALTHCHECK NONE"
-    flags = []
-    for key, flag in _HEALTHCHECK_FLAGS:
-        value = healthcheck.get(key)
-        if isinstance(value, int) and value >= _SHORTEST_NS:  # less is refused
-            flags.append(f"--{flag}={go_duration(value)}")
-    retries = healthcheck.get("Retries")
-    if isinstance(retries, int) and retries > 0:
-        flags.append(f"--retries={retries}")
-    if test[0] == "CMD-SHELL":
-        command = " ".join(test[1:])
-        if not _expressible(command) or command != command.strip() or command.startswith("["):
-            command = _json(["/bin/sh", "-c", command])
-    else:
-        command = _json(test[1:] if test[0] == "CMD" else test)
-    return " ".join(["HEALTHCHECK", *flags, "CMD", command])
-
-
-def carried_config_lines(
-    config: ImageConfig,
-    base: ImageConfig | None = None,
-    without: Sequence[str] = (),
-    escape: str = "\\",
-) -> tuple[str, ...]:
-    """Instructions that give an image on ``base`` (None: scratch) the run configuration of ``config``.
-
-    In this order: ENV, WORKDIR, USER, EXPOSE, VOLUME, LABEL, HEALTHCHECK, STOPSIGNAL, SHELL, ENTRYPOINT, CMD;
-    only what differs from the base's. ENTRYPOINT comes with CMD, since setting the one clears the other. Keywords
-    in ``without`` are left out. What no Dockerfile can say is left out as well: see :func:`inexpressible`.
-    """
-    lines: list[str | None] = []
-    for keyword, make in _CARRIED:
-        if keyword not in without:
-            lines.append(make(config, base, escape))
-    return tuple(line for line in lines if line)
-
-
-def inexpressible(config: ImageConfig) -> tuple[str, ...]:
-    """What of a config no Dockerfile can say, for people: ``ENV BANNER`` (its value has a line break)."""
-    found = [f"ENV {name}" for name, value in _env(config) if not _expressible(name + value)]
-    found += [
-        f"LABEL {name}"
-        for name, value in sorted(config.labels.items())
-        if not _expressible(name + value) or "=" in name or not name
-    ]
-    return tuple(found)
-
-
-def _env(config: ImageConfig | None) -> list[tuple[str, str]]:
-    if config is None:
-        return []
-    return [(name, value) for name, _, value in (pair.partition("=") for pair in config.env) if name]
-
-
-def _carried_env(config: ImageConfig, base: ImageConfig | None, escape: str) -> str | None:
-    there = dict(_env(base))
-    pairs = [
-        (name, value)
-        for name, value in dict(_env(config)).items()
-        if there.get(name) != value and _expressible(name + value)
-    ]
-    return env_line(pairs, escape) if pairs else None
-
-
-def _carried_label(config: ImageConfig, base: ImageConfig | None, escape: str) -> str | None:
-    there = base.labels if base is not None else {}
-    pairs = [
-        (name, value)
-        for name, value in sorted(config.labels.items())
-        if there.get(name) != value and _expressible(name + value) and "=" not in name and name
-    ]
-    return label_line(pairs, escape) if pairs else None
-
-
-def _carried_word(keyword: str, field_name: str, default: str) -> Callable[..., str | None]:
-    """WORKDIR, USER and STOPSIGNAL: one word, set again to its default where only the base has one."""
-
-    def make(config: ImageConfig, base: ImageConfig | None, escape: str) -> str | None:
-        mine: str | None = getattr(config, field_name)
-        theirs: str | None = getattr(base, field_name) if base is not None else None
-        if (mine or default) == (theirs or default) or not _expressible(mine or ""):
-            return None
-        return f"{keyword} {_quoted(mine or default, escape)}"
-
-    return make
-
-
-def _carried_expose(config: ImageConfig, base: ImageConfig | None, _escape: str) -> str | None:
-    there = base.exposed_ports if base is not None else ()
-    ports = [port for port in config.exposed_ports if port not in there]
-    ports = [port.removesuffix("/tcp") for port in ports if re.fullmatch(r"[0-9-]+(?:/[a-z]+)?", port)]
-    return f"EXPOSE {' '.join(ports)}" if ports else None
-
-
-def _carried_volume(config: ImageConfig, base: ImageConfig | None, escape: str) -> str | None:
-    there = base.volumes if base is not None else ()
-    volumes = [_unexpanded(path, escape) for path in config.volumes if path not in there and path.strip()]
-    return f"VOLUME {_json(volumes)}" if volumes else None
-
-
-def _carried_healthcheck(config: ImageConfig, base: ImageConfig | None, _escape: str) -> str | None:
-    theirs = base.healthcheck if base is not None else None
-    if config.healthcheck == theirs:
-        return None
-    return healthcheck_line(config.healthcheck or {}) or ("HEALTHCHECK NONE" if theirs else None)
-
-
-def _carried_shell(config: ImageConfig, base: ImageConfig | None, _escape: str) -> str | None:
-    theirs = base.shell if base is not None else None
-    if config.shell == theirs or (not config.shell and not theirs):
-        return None
-    return exec_line("SHELL", config.shell or ("/bin/sh", "-c"))
-
-
-def _carried_entrypoint(config: ImageConfig, base: ImageConfig | None, _escape: str) -> str | None:
-    if (config.entrypoint or ()) == ((base.entrypoint if base is not None else None) or ()):
-        return None
-    return exec_line("ENTRYPOINT", config.entrypoint or ())
-
-
-def _carried_cmd(config: ImageConfig, base: ImageConfig | None, escape: str) -> str | None:
-    theirs = (base.cmd if base is not None else None) or ()
-    if _carried_entrypoint(config, base, escape) is not None and (config.cmd or theirs):
-        return exec_line("CMD", config.cmd or ())
-    if (config.cmd or ()) == theirs:
-        return None
-    return exec_line("CMD", config.cmd or ())
-
-
-_CARRIED: Final[tuple[tuple[str, Callable[[ImageConfig, ImageConfig | None, str], str | None]], ...]] = (
-    ("ENV", _carried_env),
-    ("WORKDIR", _carried_word("WORKDIR", "workdir", "/")),
-    ("USER", _carried_word("USER", "user", "root")),
-    ("EXPOSE", _carried_expose),
-    ("VOLUME", _carried_volume),
-    ("LABEL", _carried_label),
-    ("HEALTHCHECK", _carried_healthcheck),
-    ("STOPSIGNAL", _carried_word("STOPSIGNAL", "stop_signal", "SIGTERM")),
-    ("SHELL", _carried_shell),
-    ("ENTRYPOINT", _carried_entrypoint),
-    ("CMD", _carried_cmd),
-)
-
-
-def dockerignore_lines(paths: Sequence[str]) -> tuple[str, ...]:
-    """Lines of a .dockerignore that leave out exactly these paths of the context, sorted, each once.
-
-    Docker's build context documentation, ".dockerignore files": patterns of Go's ``filepath.Match``, ``#`` begins a
-    comment, ``!`` an exception, blanks around a line are taken off. What cannot be escaped is met by ``?``.
-    """
-    return tuple(sorted({_ignored(path.strip("/")) for path in paths if path.strip("/")}))
-
-
-def _ignored(path: str) -> str:
-    line = re.sub(r"[*?\[\]\\]", r"\\\g<0>", path)
-    if line.startswith(("#", "!")):
-        line = "\\" + line
-    return re.sub(r"\A\s|\s\Z|[\n\r\ud800-\udfff]", "?", line)
-
-
-# -- which image did it build? -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One instruction that the Dockerfile and the image's history do not share."""
-
-    line: int | None
-    """Where the Dockerfile has it; None for one that only the image has."""
-    written: str | None
-    """The Dockerfile's instruction, ``RUN npm ci``."""
-    built: str | None
-    """The image's, ``RUN npm install``; None for one that only the Dockerfile has."""
-
-    def __str__(self) -> str:
-        if self.written is None:
-            return f"the image was built with {self.built}, which the Dockerfile lacks"
-        where = f"Dockerfile:{self.line} {self.written}"
-        if self.built is None:
-            return f"{where} - the image was built without it"
-        return f"{where} - the image was built with {self.built}"
-
-
-def differences(
-    dockerfile: Dockerfile,
-    target: Stage,
-    history: Sequence[HistoryEntry],
-    config: ImageConfig,
-) -> list[Difference]:
-    """What of the target stage, with the stages it is built upon, the image's history does not say, in order.
-
-    Compared is what history records: commands with blanks tidied, build arguments and the shell taken off;
-    destinations of COPY and ADD, and their sources where the builder recorded names instead of a hash; the
-    other instructions with variables put in. ENV of the base image is read off ``config`` where variables need
-    it. A LABEL at the end that only the image has is ``build --label``. Without a history, or with a single
-    entry for a whole build (kaniko ``--single-snapshot``, squashed images), WORKDIR, USER, CMD and ENTRYPOINT
-    are compared with the config instead.
-
-    Returns:
-        An empty list where this Dockerfile built the image, as far as history can tell.
-    """
-    written = _written(dockerfile, target, config)
-    built = _built(history)
-    if sum(1 for entry in history if not entry.from_base) <= 1 < len(written):
-        return _config_differences(dockerfile, target, config)
-    own = [step for step, entry in zip(built, _recorded(history), strict=True) if not entry.from_base]
-    tails = [own, built[max(len(built) - len(written), 0) :]]
-    if built and built[-1].keyword == "LABEL":
-        tails.append(built[max(len(built) - len(written) - 1, 0) :])
-    return min((_compare(written, tail) for tail in tails), key=len)
-
-
-def find_target(dockerfile: Dockerfile, history: Sequence[HistoryEntry], config: ImageConfig) -> Stage:
-    """The stage that the image was built from: the one with the fewest differences, the last of equals."""
-    return min(
-        reversed(dockerfile.stages),
-        key=lambda stage: len(differences(dockerfile, stage, history, config)),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One instruction in the form in which both sides are compared."""
-
-    keyword: str
-    essence: tuple[str, ...]
-    sources: tuple[str, ...] | None
-    """What COPY and ADD copy; None where unknown, which equals everything."""
-    text: str
-    line: int | None = None
-
-    def same(self, other: _Step) -> bool:
-        """Whether ``other``, which was built, is what this one wrote; a variable of the base may be anything."""
-        if self.keyword != other.keyword or len(self.essence) != len(other.essence):
-            return False
-        if not all(map(_may_be, self.essence, other.essence)):
-            return False
-        return self.sources is None or other.sources is None or self.sources == other.sources
-
-
-def _may_be(written: str, built: str) -> bool:
-    """Whether a word, of which variables that only the base image knows are left as ``$NAME``, may be ``built``."""
-    if written == built or "$" not in written:
-        return written == built
-    pieces = re.split(r"\$(?:\w+|\{[^}]*\})", written)
-    if len(pieces) == 1 or not built.startswith(pieces[0]) or not built.endswith(pieces[-1]):
-        return False
-    at = len(pieces[0])
-    for piece in pieces[1:-1]:
-        at = built.find(piece, at)
-        if at < 0:
-            return False
-        at += len(piece)
-    return at <= len(built) - len(pieces[-1])
-
-
-def _compare(written: Sequence[_Step], built: Sequence[_Step]) -> list[Difference]:
-    """The longest common subsequence of both; what stands between its members is paired in order."""
-    rows = [[0] * (len(built) + 1) for _ in range(len(written) + 1)]
-    for i in range(len(written) - 1, -1, -1):
-        for j in range(len(built) - 1, -1, -1):
-            same = written[i].same(built[j])
-            rows[i][j] = 1 + rows[i + 1][j + 1] if same else max(rows[i + 1][j], rows[i][j + 1])
-    found: list[Difference] = []
-    left: list[_Step] = []
-    right: list[_Step] = []
-    i = j = 0
-    while i < len(written) or j < len(built):
-        if i < len(written) and j < len(built) and written[i].same(built[j]):
-            found += _paired(left, right)
-            left, right = [], []
-            i, j = i + 1, j + 1
-        elif j == len(built) or (i < len(written) and rows[i + 1][j] >= rows[i][j + 1]):
-            left.append(written[i])
-            i += 1
-        else:
-            right.append(built[j])
-            j += 1
-    while right and not left and right[-1].keyword == "LABEL":
-        right.pop()  # docker build --label
-    return found + _paired(left, right)
-
-
-def _paired(left: list[_Step], right: list[_Step]) -> list[Difference]:
-    """Each instruction with one of the same keyword on the other side, if there is one; the rest alone."""
-    found = []
-    rest = list(right)
-    for step in left:
-        partner = next((other for other in rest if other.keyword == step.keyword), None)
-        if partner is not None:
-            rest.remove(partner)
-        found.append(Difference(step.line, step.text, partner.text if partner is not None else None))
-    return found + [Difference(None, None, other.text) for other in rest]
-
-
-def _recorded(history: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    return [entry for entry in history if not entry.text.startswith("ARG ")]
-
-
-def _built(history: Sequence[HistoryEntry]) -> list[_Step]:
-    """The image's own side. ARG is left out on both: BuildKit and buildah record it differently."""
-    steps = []
-    workdir = "/"
-    for entry in _recorded(history):
-        keyword, _, rest = entry.text.partition(" ")
-        if keyword not in KEYWORDS:
-            keyword, rest = "RUN", entry.text  # the exec form of RUN, as the classic builder records it
-        if keyword == "WORKDIR":
-            workdir = _absolute(workdir, rest)
-        steps.append(_recorded_step(keyword, rest, entry.text, workdir))
-    return steps
-
-
-def _recorded_step(keyword: str, rest: str, text: str, workdir: str) -> _Step:
-    if keyword in ("COPY", "ADD"):
-        words = [word for word in rest.split() if not word.startswith("--")]
-        sources = None if "…" in words else tuple(sorted(words[:-1]))
-        return _Step(keyword, (_absolute(workdir, words[-1] if words else ""),), sources, text)
-    if keyword == "WORKDIR":
-        return _Step(keyword, (workdir,), None, text)
-    if keyword == "RUN":
-        return _Step(keyword, (_comparable(rest),), None, text)
-    if keyword in ("EXPOSE", "VOLUME"):
-        return _Step(keyword, tuple(sorted(word.removesuffix("/tcp") for word in rest.split())), None, text)
-    return _Step(keyword, (_comparable(rest),), None, text)
-
-
-def _comparable(text: str) -> str:
-    """A command or a value without blanks and quotes, which builders record each in their own way."""
-    return re.sub(r"[\s\"'\\]+", "", text)
-
-
-def _written(dockerfile: Dockerfile, target: Stage, config: ImageConfig) -> list[_Step]:
-    """The Dockerfile's side: every instruction of the target's lineage with its variables put in."""
-    steps: list[_Step] = []
-    scope = _Scope(dockerfile, config)
-    for stage in dockerfile.lineage(target):
-        scope.enter(stage)
-        for instruction in stage.instructions:
-            step = _written_step(instruction, scope)
-            if step is not None:
-                steps.append(step)
-    return steps
-
-
-class _Scope:
+class Scope:
     """Variables and WORKDIR while a stage is walked (Dockerfile reference, "Using ARG variables")."""
 
     def __init__(self, dockerfile: Dockerfile, config: ImageConfig) -> None:
@@ -1486,16 +1019,18 @@ class _Scope:
                 if equals and name not in dockerfile.build_args:
                     self.globals[name] = _expand_or_keep(value, self.escape, self.globals)
         # The base's ENV is not in the Dockerfile; the image's is the nearest there is.
-        self.env = dict(_env(config))
+        self.env = dict(env_pairs(config))
         self.args: dict[str, str] = {}
         self.workdir = "/"
         self.own: set[str] = set()
 
     def enter(self, stage: Stage) -> None:
+        """Go on with a stage: one that starts from an image knows nothing of those before."""
         if stage.from_stage is None:
             self.args, self.workdir = {}, "/"
 
     def expand(self, word: str) -> str:
+        """A word with its variables put in, as far as they are known."""
         return _expand_or_keep(word, self.escape, {**self.args, **self.env})
 
     def expand_own(self, name: str, value: str) -> str:
@@ -1515,6 +1050,7 @@ class _Scope:
                 self.own.add(name)
 
     def declare(self, words: Sequence[str]) -> None:
+        """Note what an ARG declares."""
         for word in words:
             name, equals, value = word.partition("=")
             given = self.dockerfile.build_args.get(name)
@@ -1533,111 +1069,6 @@ def _expand_or_keep(word: str, escape: str, variables: Mapping[str, str]) -> str
         return word
 
 
-def _written_step(instruction: Instruction, scope: _Scope) -> _Step | None:
-    keyword, words = instruction.keyword, instruction.words
-    line, text = instruction.line, instruction.text
-    if keyword == "ARG":
-        scope.declare(words)
-        return None
-    if keyword in ("ENV", "LABEL"):
-        pairs = [(scope.expand(name), scope.expand_own(name, value)) for name, value in instruction.pairs]
-        if keyword == "ENV":
-            scope.set_env(pairs)
-        shown = " ".join(f"{name}={value}" for name, value in pairs)
-        return _Step(keyword, (_comparable(shown),), None, text, line)
-    if keyword == "WORKDIR":
-        scope.workdir = _absolute(scope.workdir, scope.expand(words[0]))
-        return _Step(keyword, (scope.workdir,), None, text, line)
-    if keyword in ("COPY", "ADD"):
-        target = _absolute(scope.workdir, scope.expand(words[-1]))
-        # History has blanks between sources, and blanks in their names, alike.
-        sources = tuple(sorted(part for word in words[:-1] for part in scope.expand(word).split()))
-        return _Step(keyword, (target,), sources, text, line)
-    if keyword == "RUN":
-        return _Step(keyword, (_comparable(_run_text(instruction)),), None, text, line)
-    if keyword in ("EXPOSE", "VOLUME"):
-        members = [member for word in words for member in scope.expand(word).split()]
-        return _Step(keyword, tuple(sorted(word.removesuffix("/tcp") for word in members)), None, text, line)
-    if keyword in ("USER", "STOPSIGNAL"):
-        return _Step(keyword, (_comparable(scope.expand(words[0])),), None, text, line)
-    recorded = dockerfile_line(f"{keyword} {_config_text(instruction)}").partition(" ")[2]
-    return _Step(keyword, (_comparable(recorded),), None, text, line)
-
-
-def _config_text(instruction: Instruction) -> str:
-    """CMD, ENTRYPOINT, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER in the form that history shows them in."""
-    if instruction.keyword == "HEALTHCHECK":
-        order = [f"--{flag}" for _, flag in _HEALTHCHECK_FLAGS] + ["--retries"]
-        flags = sorted(
-            (_normal_flag(flag) for flag in instruction.flags),
-            key=lambda flag: order.index(flag.partition("=")[0]),
-        )
-        kind, *command = instruction.words
-        shown = _json(command) if instruction.exec_form else " ".join(command)
-        return " ".join([*flags, kind.upper(), shown]).strip()
-    return _json(instruction.words) if instruction.exec_form else instruction.arguments
-
-
-def _nanoseconds(duration: str) -> int:
-    """A Go duration in nanoseconds."""
-    return round(sum(float(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(duration)))
-
-
-def _normal_flag(flag: str) -> str:
-    """A HEALTHCHECK flag with its duration as Go prints it: ``--interval=60s`` is recorded as ``1m0s``."""
-    name, _, value = flag.partition("=")
-    return flag if name == "--retries" else f"{name}={_go_prints(_nanoseconds(value))}"
-
-
-def _go_prints(nanoseconds: int) -> str:
-    """``time.Duration.String``: 1h0m0s, 1m30s, 500ms."""
-    if nanoseconds < 1_000_000_000:
-        return f"{nanoseconds / 1_000_000:g}ms"
-    minutes, seconds = divmod(nanoseconds / 1_000_000_000, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds:g}s"
-
-
-def _run_text(instruction: Instruction) -> str:
-    """What a RUN's history says: the command, a lone heredoc's content in its place (convert.go, dispatchRun)."""
-    if instruction.exec_form:
-        return " ".join(instruction.words)
-    if not instruction.heredocs:
-        return instruction.arguments
-    first = instruction.heredocs[0]
-    if re.fullmatch(r"\d*<<-?\s*[^<\s]*", instruction.arguments):
-        return f"/dev/pipes/{first.name}" if first.data.startswith("#!") else first.data
-    return instruction.arguments + "".join(f"\n{doc.content}{doc.name}" for doc in instruction.heredocs)
-
-
-def _absolute(workdir: str, path: str) -> str:
-    from posixpath import join, normpath
-
-    return normpath(join("/", workdir, path)).replace("//", "/")
-
-
-def _config_differences(dockerfile: Dockerfile, target: Stage, config: ImageConfig) -> list[Difference]:
-    """The last WORKDIR, USER, CMD and ENTRYPOINT against the config, for images that tell no history."""
-    scope = _Scope(dockerfile, config)
-    last: dict[str, tuple[Instruction, str]] = {}
-    for stage in dockerfile.lineage(target):
-        scope.enter(stage)
-        for instruction in stage.instructions:
-            step = _written_step(instruction, scope)
-            if step is not None and step.keyword in ("WORKDIR", "USER", "CMD", "ENTRYPOINT"):
-                last[step.keyword] = (instruction, step.essence[0])
-    actual = {
-        "WORKDIR": config.workdir or "/",
-        "USER": config.user or "",
-        "CMD": _in_exec_form("CMD", config.cmd),
-        "ENTRYPOINT": _in_exec_form("ENTRYPOINT", config.entrypoint),
-    }
-    return [
-        Difference(instruction.line, instruction.text, f"{keyword} {actual[keyword]}")
-        for keyword, (instruction, essence) in last.items()
-        if _comparable(actual[keyword]) != _comparable(essence)
-    ]
-
-
-def _in_exec_form(keyword: str, words: tuple[str, ...] | None) -> str:
-    return dockerfile_line(f"{keyword} {_json(words or ())}").partition(" ")[2]
+def absolute(workdir: str, path: str) -> str:
+    """A destination as the builder takes it: from the root, without ``.``, ``..`` and a slash at the end."""
+    return posixpath.normpath(posixpath.join("/", workdir, path)).replace("//", "/")

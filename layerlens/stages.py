@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layerlens import dockerfile as text_of
+from layerlens import dockerlines as lines_of
 from layerlens.dockerfile import Dockerfile, Stage
 from layerlens.model import EntryType, ImageConfig, ImagePath
 
@@ -63,7 +64,7 @@ def written(
         taken = source
     else:
         text, builder, taken = (
-            f"{text_of.from_line(reference, 'builder')}\n",
+            f"{lines_of.from_line(reference, 'builder')}\n",
             "builder",
             text_of.parse("FROM scratch\n"),
         )
@@ -113,7 +114,7 @@ class _RuntimeStage:
     def _on_base(self, base: Base) -> Iterator[str]:
         plan = self.plan
         origin = yield from self._pruned()
-        yield text_of.from_line(base.reference)
+        yield lines_of.from_line(base.reference)
         if base.config is not None and not _is_root(base.config.user):
             yield "USER root"
         if plan.exchange is not None:
@@ -132,7 +133,7 @@ class _RuntimeStage:
     def _copied(self, origin: str) -> Iterator[str]:
         for copy in self.plan.copies:
             if copy.image is None:
-                line = text_of.copy_line(copy.sources, _target(copy), origin, _owner(copy))
+                line = lines_of.copy_line(copy.sources, _target(copy), origin, _owner(copy))
                 self.copies.append((line, copy))
                 yield line
 
@@ -142,7 +143,7 @@ class _RuntimeStage:
         if not trimming:
             return self.builder
         name = self._stage_name("pruned")
-        yield text_of.from_line(self.builder, name)
+        yield lines_of.from_line(self.builder, name)
         yield from trimming
         yield ""
         return name
@@ -180,50 +181,50 @@ class _RuntimeStage:
         config = self.plan.config
         if base is not None and base.entrypoint and not config.entrypoint:
             # The base's own ENTRYPOINT would run before the image's CMD.
-            yield from text_of.carried_config_lines(
+            yield from lines_of.carried_config_lines(
                 config, replace(base, entrypoint=None), without=("ENTRYPOINT", "CMD")
             )
             yield "ENTRYPOINT []"
-            yield text_of.exec_line("CMD", config.cmd or ())
+            yield lines_of.exec_line("CMD", config.cmd or ())
             return
-        yield from text_of.carried_config_lines(config, base)
+        yield from lines_of.carried_config_lines(config, base)
 
     # -- on nothing ----------------------------------------------------------------------------------------
 
     def _scratch(self) -> Iterator[str]:
         if self.gathered is not None:
             staging = self._stage_name("staging")
-            yield text_of.from_line(self.builder, staging)
+            yield lines_of.from_line(self.builder, staging)
             if not _is_root(self.config.user):
                 yield "USER root"
             yield from self._gathering(self.plan.fs, self.gathered)
             yield ""
-            yield text_of.from_line("scratch")
-            line = text_of.copy_line([STAGING], "/", staging)
+            yield lines_of.from_line("scratch")
+            line = lines_of.copy_line([STAGING], "/", staging)
             self.copies.extend((line, copy) for copy in self.plan.copies)
             yield line
         else:
-            yield text_of.from_line("scratch")
+            yield lines_of.from_line("scratch")
             yield from self._plain_copies()
-        yield from text_of.carried_config_lines(self.plan.config, None)
+        yield from lines_of.carried_config_lines(self.plan.config, None)
 
     def _served(self, exchange: Exchange) -> Iterator[str]:
         """A server out of its own image, and the site out of the builder."""
         assert exchange.closure is not None and self.gathered is not None, "on scratch a server is gathered"
         origin = yield from self._pruned()
         server = self._stage_name("server")
-        yield text_of.from_line(exchange.server.reference, server)
+        yield lines_of.from_line(exchange.server.reference, server)
         if not _is_root(exchange.closure.config.user):
             yield "USER root"
         yield from _writing_lines(exchange.hosting.files)
         yield from self._gathering(exchange.closure.fs, self.gathered)
         yield ""
-        yield text_of.from_line("scratch")
-        line = text_of.copy_line([STAGING], "/", server)
+        yield lines_of.from_line("scratch")
+        line = lines_of.copy_line([STAGING], "/", server)
         self.copies.extend((line, copy) for copy in self.plan.copies if copy.image is not None)
         yield line
         yield from self._copied(origin)
-        yield from text_of.carried_config_lines(self.plan.config, None)
+        yield from lines_of.carried_config_lines(self.plan.config, None)
 
     def _gathering(self, fs: Filesystem, paths: Sequence[str]) -> Iterator[str]:
         tar = "tar --no-recursion"
@@ -237,7 +238,7 @@ class _RuntimeStage:
             listing = f"printf '%s\\n' \\\n{quoted} \\\n        > {STAGING}.paths"
             yield f"RUN mkdir {STAGING} \\\n && {listing} \\\n && {pipe}"
             return
-        yield text_of.copy_line([f"{self.name}{PATHS_SUFFIX}"], f"{STAGING}.paths")
+        yield lines_of.copy_line([f"{self.name}{PATHS_SUFFIX}"], f"{STAGING}.paths")
         yield f"RUN mkdir {STAGING} \\\n && {pipe}"
 
     def _plain_copies(self) -> Iterator[str]:
@@ -249,7 +250,7 @@ class _RuntimeStage:
                 by_folder.setdefault(path.rpartition("/")[0], []).append(path)
         rows = {copy.group: copy for copy in self.plan.copies}
         for folder, sources in sorted(by_folder.items()):
-            line = text_of.copy_line(sources, f"{folder}/", self.builder)
+            line = lines_of.copy_line(sources, f"{folder}/", self.builder)
             if rows:
                 self.copies.append((line, next(iter(rows.values()))))
             yield line

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import layerlens
-from layerlens import dockerfile
+from layerlens import differences, dockerfile, dockerlines
 from layerlens.dockerfile import Dockerfile, Instruction, parse
 from layerlens.errors import DockerfileError
 from layerlens.history import dockerfile_line, instructions, parse_config
@@ -197,7 +197,7 @@ def test_only_our_errors_escape(text: str) -> None:
         return
     for instruction in every(parsed):
         assert text[instruction.start : instruction.end] == instruction.source
-    dockerfile.differences(parsed, parsed.stages[-1], (), config())
+    differences.differences(parsed, parsed.stages[-1], (), config())
     name = dockerfile.as_builder(parsed, parsed.stages[-1])[1]
     assert name
 
@@ -295,7 +295,7 @@ def test_rewriting_leaves_the_rest_alone(path: Path) -> None:
         assert again.stages[target.index].last.words == ("last   one",)
         assert len(every(again)) == len(every(parsed)) + 1
         replaced = dockerfile.replace_stage(
-            parsed, target, f"{dockerfile.from_line('scratch', name)}\nCMD []"
+            parsed, target, f"{dockerlines.from_line('scratch', name)}\nCMD []"
         )
         again = parse(replaced)
         assert again.stages[target.index].base == "scratch"
@@ -307,10 +307,10 @@ def test_rewriting_leaves_the_rest_alone(path: Path) -> None:
 def test_copies_go_where_files_are_made() -> None:
     text = read(CORPUS / "three-stages" / "Dockerfile.forgotten")
     parsed = parse(text)
-    line = dockerfile.copy_line(["/app/node_modules"], "./node_modules", "builder")
+    line = dockerlines.copy_line(["/app/node_modules"], "./node_modules", "builder")
     mended = dockerfile.insert_copies(parsed, parsed.stages[-1], [line])
     assert mended == text.replace(
-        "./dist\nCMD", "./dist\nCOPY --from=builder /app/node_modules ./node_modules\nCMD"
+        "./locales\nCMD", "./locales\nCOPY --from=builder /app/node_modules ./node_modules\nCMD"
     )
     bare = parse("FROM a\nENV A=1\nUSER x\nCMD b")
     assert (
@@ -333,7 +333,7 @@ def test_generated_lines_use_the_files_escape_character() -> None:
     text = dockerfile.append_stages(parsed, parsed.text, "FROM b\nENV A=1 \\\n  B=2\n")
     assert text == "# escape=`\nFROM a\n\nFROM b\nENV A=1 `\n  B=2\n"
     pairs = [("A", 'say "hi" for $5 ` \\'), ("B", "plain")]
-    line = dockerfile.env_line(pairs, "`")
+    line = dockerlines.env_line(pairs, "`")
     assert expanded(parse(f"# escape=`\nFROM a\n{line}\n")) == [word for pair in pairs for word in pair]
 
 
@@ -354,7 +354,7 @@ NAMES = st.text("ab $\\'\"`*?[]é#!<>{}()~%=,-", min_size=1, max_size=12)
 @given(st.lists(NAMES.map("/d/{}".format), min_size=1, max_size=3), NAMES, st.sampled_from("\\`"))
 def test_copied_paths_come_out_again(sources: list[str], target: str, escape: str) -> None:
     directive = "# escape=`\n" if escape == "`" else ""
-    line = dockerfile.copy_line(sources, f"/t/{target}/", "builder", escape=escape)
+    line = dockerlines.copy_line(sources, f"/t/{target}/", "builder", escape=escape)
     parsed = parse(f"{directive}FROM a\n{line}\n")
     *written, where = expanded(parsed)
     assert where == f"/t/{target}/"
@@ -398,13 +398,13 @@ def go_match(pattern: str, name: str) -> bool:
 
 
 def test_copy_lines() -> None:
-    assert dockerfile.copy_line(["/a", "/b"], "/c", "x", "1:2", "0755") == (
+    assert dockerlines.copy_line(["/a", "/b"], "/c", "x", "1:2", "0755") == (
         "COPY --from=x --chown=1:2 --chmod=0755 /a /b /c/"
     )
-    assert dockerfile.copy_line(["/a b"], "/c") == 'COPY ["/a b", "/c"]'
-    assert dockerfile.copy_line(["/a[b]*\udcff"], "/c") == 'COPY ["/a[[]b][*]?", "/c"]'
+    assert dockerlines.copy_line(["/a b"], "/c") == 'COPY ["/a b", "/c"]'
+    assert dockerlines.copy_line(["/a[b]*\udcff"], "/c") == 'COPY ["/a[[]b][*]?", "/c"]'
     with pytest.raises(DockerfileError):
-        dockerfile.copy_line(["/a"], "/c\udcff")
+        dockerlines.copy_line(["/a"], "/c\udcff")
 
 
 VALUES = st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=20)
@@ -416,7 +416,7 @@ VALUES = st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=[
 )
 def test_values_come_out_again(pairs: list[tuple[str, str]], escape: str) -> None:
     directive = "# escape=`\n" if escape == "`" else ""
-    for make in (dockerfile.env_line, dockerfile.label_line):
+    for make in (dockerlines.env_line, dockerlines.label_line):
         lines = dockerfile.append_stages(
             parse(f"{directive}FROM a\n"), f"{directive}FROM a\n", make(pairs, escape)
         )
@@ -435,7 +435,7 @@ def test_values_come_out_again(pairs: list[tuple[str, str]], escape: str) -> Non
     ],
 )
 def test_go_durations(nanoseconds: int, text: str) -> None:
-    assert dockerfile.go_duration(nanoseconds) == text
+    assert dockerlines.go_duration(nanoseconds) == text
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_go_durations(nanoseconds: int, text: str) -> None:
     ],
 )
 def test_healthcheck_lines(healthcheck: dict[str, Any], line: str | None) -> None:
-    assert dockerfile.healthcheck_line(healthcheck) == line
+    assert dockerlines.healthcheck_line(healthcheck) == line
 
 
 def config(**changes: Any) -> ImageConfig:
@@ -484,36 +484,36 @@ FULL = {
 
 def test_carried_config_is_in_order_and_only_what_differs() -> None:
     full = config(**FULL)
-    lines = dockerfile.carried_config_lines(full)
+    lines = dockerlines.carried_config_lines(full)
     order = [keyword for keyword, _ in dockerfile._CARRIED]
     assert order == [*("ENV", "WORKDIR", "USER", "EXPOSE", "VOLUME", "LABEL"), *order[6:]]
     assert [line.split()[0] for line in lines] == order
-    assert dockerfile.carried_config_lines(full, full) == ()
-    assert dockerfile.carried_config_lines(config()) == ()
-    assert [line.split()[0] for line in dockerfile.carried_config_lines(full, without=("LABEL", "ENV"))] == [
+    assert dockerlines.carried_config_lines(full, full) == ()
+    assert dockerlines.carried_config_lines(config()) == ()
+    assert [line.split()[0] for line in dockerlines.carried_config_lines(full, without=("LABEL", "ENV"))] == [
         word for word in order if word not in ("LABEL", "ENV")
     ]
     base = config(
         env=("A=1", "B=2"), entrypoint=("docker-entrypoint.sh",), cmd=("node",), user="app", workdir="/x"
     )
-    assert dockerfile.carried_config_lines(config(env=("A=1", "B=3"), cmd=("x",)), base) == (
+    assert dockerlines.carried_config_lines(config(env=("A=1", "B=3"), cmd=("x",)), base) == (
         "ENV B=3",
         "WORKDIR /",
         "USER root",
         "ENTRYPOINT []",
         'CMD ["x"]',
     )
-    assert dockerfile.carried_config_lines(replace(base, entrypoint=("y",)), base) == (
+    assert dockerlines.carried_config_lines(replace(base, entrypoint=("y",)), base) == (
         'ENTRYPOINT ["y"]',
         'CMD ["node"]',
     )
-    assert dockerfile.carried_config_lines(replace(base, cmd=None), base) == ("CMD []",)
+    assert dockerlines.carried_config_lines(replace(base, cmd=None), base) == ("CMD []",)
 
 
 def test_what_no_dockerfile_can_say() -> None:
     odd = config(env=("A=1\n2", "B=1"), labels={"a=b": "c", "d": "e\nf", "g": "h"})
-    assert dockerfile.inexpressible(odd) == ("ENV A", "LABEL a=b", "LABEL d")
-    assert dockerfile.carried_config_lines(odd) == ("ENV B=1", "LABEL g=h")
+    assert dockerlines.inexpressible(odd) == ("ENV A", "LABEL a=b", "LABEL d")
+    assert dockerlines.carried_config_lines(odd) == ("ENV B=1", "LABEL g=h")
 
 
 @given(st.lists(st.text("ab/ !#*?[]\\é.\n", min_size=1, max_size=10), max_size=4))
@@ -524,7 +524,7 @@ def test_ignored_paths_are_matched(paths: list[str]) -> None:
         path for path in paths if path.strip("/") and os.path.normpath(path.strip("/")) == path.strip("/")
     ]
     tidy = [path for path in tidy if not path.strip("/").startswith(("..", ".")) or path.strip("/") == ".a"]
-    lines = dockerfile.dockerignore_lines(tidy)
+    lines = dockerlines.dockerignore_lines(tidy)
     matcher = PatternMatcher([line.strip() for line in lines if not line.startswith("#")])
     for path in tidy:
         assert matcher.matches(path.strip("/"))
@@ -594,23 +594,23 @@ CMD ["npm", "start"]
 def test_its_own_history_does_not_differ(built: tuple[str, ...], base: int) -> None:
     parsed = parse(DOCKERFILE)
     entries = history(*built, base=base)
-    assert dockerfile.differences(parsed, parsed.stages[-1], entries, config()) == []
-    assert dockerfile.find_target(parsed, entries, config()).name == "run"
+    assert differences.differences(parsed, parsed.stages[-1], entries, config()) == []
+    assert differences.find_target(parsed, entries, config()).name == "run"
     labelled = history(*built, "/bin/sh -c #(nop)  LABEL a=b", base=base)
-    assert dockerfile.differences(parsed, parsed.stages[-1], labelled, config()) == []
+    assert differences.differences(parsed, parsed.stages[-1], labelled, config()) == []
 
 
 def test_differences_are_named_with_their_line() -> None:
     parsed = parse(
         DOCKERFILE.replace("npm ci", "npm install").replace("USER node\n", "").replace("./\n", "/x\n")
     )
-    found = dockerfile.differences(parsed, parsed.stages[-1], history(*CLASSIC, base=2), config())
+    found = differences.differences(parsed, parsed.stages[-1], history(*CLASSIC, base=2), config())
     assert [str(one) for one in found] == [
         "Dockerfile:5 COPY package.json package-lock.json /x - the image was built with COPY … ./",
         'Dockerfile:6 RUN npm install && echo "$VERSION" - the image was built with RUN npm ci && echo "$VERSION"',
         "the image was built with USER node, which the Dockerfile lacks",
     ]
-    found = dockerfile.differences(
+    found = differences.differences(
         parse(DOCKERFILE), parse(DOCKERFILE).stages[-1], history(*CLASSIC[:-1], base=2), config()
     )
     assert [str(one) for one in found] == [
@@ -620,8 +620,8 @@ def test_differences_are_named_with_their_line() -> None:
 
 def test_sources_are_compared_where_they_are_recorded() -> None:
     parsed = parse(DOCKERFILE.replace("package.json package-lock.json", "package.json"))
-    assert len(dockerfile.differences(parsed, parsed.stages[-1], history(*BUILDKIT, base=1), config())) == 1
-    assert dockerfile.differences(parsed, parsed.stages[-1], history(*CLASSIC, base=2), config()) == []
+    assert len(differences.differences(parsed, parsed.stages[-1], history(*BUILDKIT, base=1), config())) == 1
+    assert differences.differences(parsed, parsed.stages[-1], history(*CLASSIC, base=2), config()) == []
 
 
 def test_an_owner_that_the_classic_builder_writes_without_a_blank() -> None:
@@ -631,7 +631,7 @@ def test_an_owner_that_the_classic_builder_writes_without_a_blank() -> None:
         f"/bin/sh -c #(nop) COPY --chown=app:appdir:{'c1c6cb73' * 8} in ./static ",
     )
     assert entries[-1].text == "COPY --chown=app:app … ./static"
-    assert dockerfile.differences(parsed, parsed.stages[-1], entries, config()) == []
+    assert differences.differences(parsed, parsed.stages[-1], entries, config()) == []
 
 
 def test_heredocs_in_history() -> None:
@@ -646,14 +646,14 @@ def test_heredocs_in_history() -> None:
         "RUN /bin/sh -c cat <<A >/a\nx\nA # buildkit",
         "COPY <<f /f # buildkit",
     )
-    assert dockerfile.differences(parsed, parsed.stages[-1], entries, config()) == []
+    assert differences.differences(parsed, parsed.stages[-1], entries, config()) == []
 
 
 def test_an_image_without_history_is_held_against_its_config() -> None:
     parsed = parse('FROM a\nWORKDIR /app\nUSER node\nCMD ["npm", "start"]\n')
     same = config(workdir="/app", user="node", cmd=("npm", "start"))
-    assert dockerfile.differences(parsed, parsed.stages[-1], (), same) == []
-    found = dockerfile.differences(parsed, parsed.stages[-1], history("kaniko"), replace(same, user="root"))
+    assert differences.differences(parsed, parsed.stages[-1], (), same) == []
+    found = differences.differences(parsed, parsed.stages[-1], history("kaniko"), replace(same, user="root"))
     assert [str(one) for one in found] == ["Dockerfile:3 USER node - the image was built with USER root"]
 
 
@@ -703,7 +703,7 @@ def inspected(tag: str) -> dict[str, Any]:
 def test_a_carried_config_is_the_same_config(build: Callable[..., str], escape: str) -> None:
     full = config(**FULL)
     head = parse(f"# escape={escape}\nFROM scratch\n")
-    lines = "\n".join(dockerfile.carried_config_lines(full, escape=escape))
+    lines = "\n".join(dockerlines.carried_config_lines(full, escape=escape))
     built = inspected(build(dockerfile._in_its_manner(head, head.text + lines)))
     assert built["Env"] == list(full.env)
     assert built["WorkingDir"] == full.workdir
@@ -740,7 +740,7 @@ def test_odd_paths_arrive(build: Callable[..., str]) -> None:
     context = {name: name for name in ODD_NAMES} | {"star": "wrong", "what": "wrong", "bae": "wrong"}
     context = {f"in/{name}": content for name, content in context.items()}
     copies = [
-        dockerfile.copy_line([f"/all/{name}"], f"/out/{number}-{name}/", "builder")
+        dockerlines.copy_line([f"/all/{name}"], f"/out/{number}-{name}/", "builder")
         for number, name in enumerate(ODD_NAMES)
     ]
     text = "\n".join(["FROM scratch AS builder", "COPY in /all/", "FROM scratch", *copies, 'CMD ["x"]', ""])
@@ -784,14 +784,14 @@ def test_a_file_that_needs_buildkit(build: Callable[..., str]) -> None:
     found = config_of(tag, engine)
     assert found is not None
     its_config, told = found
-    assert dockerfile.differences(parsed, parsed.stages[-1], told, its_config) == []
+    assert differences.differences(parsed, parsed.stages[-1], told, its_config) == []
     other = parse(MOUNTING.replace("cp /cache/x x", "cp /cache/x y"))
-    assert [one.line for one in dockerfile.differences(other, other.stages[-1], told, its_config)] == [6]
+    assert [one.line for one in differences.differences(other, other.stages[-1], told, its_config)] == [6]
     named, name = dockerfile.as_builder(parsed, parsed.stages[-1])
     lines = [
-        dockerfile.from_line("busybox:musl"),
-        dockerfile.copy_line(["/srv/app/a file", "/srv/app/x"], "/srv/app", name, chown="1000:1000"),
-        *dockerfile.carried_config_lines(its_config),
+        dockerlines.from_line("busybox:musl"),
+        dockerlines.copy_line(["/srv/app/a file", "/srv/app/x"], "/srv/app", name, chown="1000:1000"),
+        *dockerlines.carried_config_lines(its_config),
     ]
     again = inspected(
         build(dockerfile.append_stages(parsed, named, "\n".join(lines)), {"a file": "a"}, **use)
@@ -816,14 +816,14 @@ def test_the_corpuss_images_were_built_by_their_dockerfiles(name: str) -> None:
         pytest.skip(f"needs its images: scripts/corpus build {name}")
     single, multi = (parse(read(CORPUS / name / file)) for file in ("Dockerfile", "Dockerfile.multistage"))
     (one, one_told), (two, two_told) = filter(None, images)
-    assert dockerfile.differences(single, single.stages[-1], one_told, one) == []
-    assert dockerfile.find_target(single, one_told, one) == single.stages[-1]
-    assert dockerfile.find_target(multi, two_told, two) == multi.stage(
+    assert differences.differences(single, single.stages[-1], one_told, one) == []
+    assert differences.find_target(single, one_told, one) == single.stages[-1]
+    assert differences.find_target(multi, two_told, two) == multi.stage(
         case.targets["multistage"] or multi.stages[-1].label
     )
-    target = dockerfile.find_target(multi, two_told, two)
-    assert dockerfile.differences(multi, target, two_told, two) == []
-    assert dockerfile.differences(single, single.stages[-1], two_told, two)
+    target = differences.find_target(multi, two_told, two)
+    assert differences.differences(multi, target, two_told, two) == []
+    assert differences.differences(single, single.stages[-1], two_told, two)
 
 
 def config_of(tag: str, engine: Any) -> tuple[ImageConfig, tuple[HistoryEntry, ...]] | None:
