@@ -485,7 +485,7 @@ FULL = {
 def test_carried_config_is_in_order_and_only_what_differs() -> None:
     full = config(**FULL)
     lines = dockerlines.carried_config_lines(full)
-    order = [keyword for keyword, _ in dockerfile._CARRIED]
+    order = [keyword for keyword, _ in dockerlines._CARRIED]
     assert order == [*("ENV", "WORKDIR", "USER", "EXPOSE", "VOLUME", "LABEL"), *order[6:]]
     assert [line.split()[0] for line in lines] == order
     assert dockerlines.carried_config_lines(full, full) == ()
