@@ -48,14 +48,20 @@ COMES_ALONG_MOST = 0.5
 """… and that may come along with a directory that would take many lines otherwise."""
 FEW_LINES = 6
 """COPY lines that a person would write for one directory."""
+MOST_LINES = 24
+"""COPY lines for one directory beyond which it is copied whole, whatever comes along: a layer each, 125 at most."""
 MOST_REMOVALS = 12
 """Subtrees that the builder may remove from a directory so that it can be copied whole."""
+MOST_SUFFIXES = 8
+"""Kinds of files that it may remove besides, of which nothing in the directory is needed."""
 NOTHING_TO_GAIN = 0.05
 """Share of the image that must be saved for a new Dockerfile to be worth it."""
-COPIED_PACKAGE_FACTOR = 20
+COPIED_PACKAGE_FACTOR = 10
 """A package whose installation brings this many times the bytes that are needed of it has them copied instead."""
 COPIED_PACKAGE_BYTES = 8_000_000
 """… if it brings more than this."""
+COPIED_DATA_BYTES = 1_000_000
+"""Where packages are wanted for files of data alone, these are copied up to this size: that asks no network."""
 
 SHARED = frozenset(
     """
@@ -91,6 +97,17 @@ class LeftBehind:
     size_bytes: int
     category: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Files of one directory, at any depth, that are not shipped because of what their names end in."""
+
+    directory: ImagePath
+    suffixes: tuple[str, ...]
+    """``.d.ts``, ``.md`` …: no file that is needed there ends so."""
+    size_bytes: int
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +189,8 @@ class Plan:
     improvements: tuple[Improvement, ...]
     removals: tuple[LeftBehind, ...]
     """Subtrees that the builder stage removes, so that the directory around them can be copied whole."""
+    swept: tuple[Swept, ...]
+    """Kinds of files that it removes besides."""
     dropped: tuple[LeftBehind, ...]
     totals: Totals
     live_bytes: int
@@ -242,7 +261,10 @@ class Plan:
                 "drop_bytes": self.totals.drop_bytes,
             },
             "dropped": [_left_behind_row(tree) for tree in self.dropped],
-            "removed_in_builder": [_left_behind_row(tree) for tree in self.removals],
+            "removed_in_builder": [
+                *(_left_behind_row(tree) for tree in self.removals),
+                *(_swept_row(kind) for kind in self.swept),
+            ],
             "improvements": [{"line": i.line, "reason": i.reason} for i in self.improvements],
             "exchange": None if self.exchange is None else _exchange_row(self.exchange),
             "estimated_bytes": self.estimated_bytes,
@@ -292,6 +314,16 @@ def _left_behind_row(tree: LeftBehind) -> dict[str, Any]:
         "size_bytes": tree.size_bytes,
         "category": tree.category,
         "reason": tree.reason,
+    }
+
+
+def _swept_row(kind: Swept) -> dict[str, Any]:
+    names = " ".join(f"*{suffix}" for suffix in kind.suffixes)
+    return {
+        "path": display(f"{kind.directory}/**/{names}"),
+        "size_bytes": kind.size_bytes,
+        "category": "other",
+        "reason": f"{kind.files} files: nothing that is kept there is named so",
     }
 
 
@@ -361,6 +393,8 @@ class _Planner:
         self.install_line: str | None = None
         self.improvements = self._improvements()
         self.removals: list[LeftBehind] = []
+        self.swept: list[Swept] = []
+        self.swept_files: set[ImagePath] = set()
         self.tree = _Tree(self)
 
     def plan(self) -> Plan:
@@ -395,6 +429,7 @@ class _Planner:
             accounts=tuple(self._accounts()),
             improvements=tuple(self.improvements),
             removals=tuple(self.removals),
+            swept=tuple(self.swept),
             dropped=tuple(self._dropped(self.tree)),
             totals=totals,
             live_bytes=self.attribution.live_bytes,
@@ -462,6 +497,14 @@ class _Planner:
             return True
         if path in OWN_OF_EACH:
             return True
+        return self._is_same(path, other)
+
+    def _is_same(self, path: ImagePath, other: Filesystem) -> bool:
+        """Whether the base has the same link, or a file of the same content, at a path."""
+        fs = self.fs
+        kind = fs.type_of(path)
+        if other.type_of(path) != kind:
+            return False
         if kind == _SYMLINK:
             return fs.entry(path).link_target == other.entry(path).link_target
         if kind != _FILE:
@@ -492,57 +535,73 @@ class _Planner:
         """Settle which OS packages are installed; what is cheaper to copy is copied."""
         if self.base is None or self.base.fs is None:
             return
-        fs, base = self.fs, self.base
-        needed: dict[str, int] = {}
-        generated: set[str] = set()
-        for path, verdict in self.verdicts.items():
-            if verdict != "package":
-                continue
-            owner = self.attribution.owner_of(path)
-            if owner is None:
-                name = self._generated(path)
-                if name is not None:
-                    generated.add(name)
-                continue
-            needed[owner.name] = needed.get(owner.name, 0) + (
-                fs.size(path) if fs.type_of(path) == _FILE else 0
-            )
-        if not needed and not generated:
-            return
+        wanted = self._wanted_packages()
         os_packages = [package for package in self.attribution.packages if package.is_os]
-        by_name = {package.name: package for package in os_packages}
-        names = sorted(set(needed) | (generated & by_name.keys()))
-        found = self.installers[by_name[names[0]].ecosystem]
-        present = base.os_packages
-        sizes = dict(
-            zip((id(p) for p in self.attribution.packages), self.attribution.package_bytes, strict=True)
-        )
+        ecosystem = next((package.ecosystem for package in os_packages if package.name in wanted), None)
+        found, present = self.installers.get(ecosystem or ""), self.base.os_packages
 
-        def cost(wanted: Iterable[str]) -> int:
-            return sum(sizes[id(package)] for package in found.closure(wanted, os_packages, present))
+        def brought(names: Iterable[str]) -> list[Package]:
+            return [] if found is None else found.closure(names, os_packages, present)
 
-        for name in names:
-            others = [other for other in names if other != name]
-            brings = cost([*others, name]) - cost(others)
-            if brings > COPIED_PACKAGE_BYTES and brings > COPIED_PACKAGE_FACTOR * max(needed.get(name, 0), 1):
-                names = others
-        self.installed = found.closure(names, os_packages, present)
-        brought = {package.name for package in self.installed}
+        names = self._worth_installing(wanted, brought)
+        self.installed = brought(names)
+        by_installing = {package.name for package in self.installed}
         for path, verdict in list(self.verdicts.items()):
-            if verdict == "package":
-                owner = self.attribution.owner_of(path)
-                by = self._generated(path) if owner is None else owner.name
-                if by not in brought:
-                    self.verdicts[path] = "copy"
-        top = []
-        for name in names:
-            rest = {p.name for p in found.closure([n for n in names if n != name], os_packages, present)}
-            if name not in rest:
-                top.append(name)
+            if verdict == "package" and self._brings(path) not in by_installing:
+                self.verdicts[path] = "copy"
+        if found is None or not self.installed:
+            return
+        top = [
+            name
+            for name in names
+            if all(name != package.name for package in brought(other for other in names if other != name))
+        ]
         # Packages that need each other in a circle would all be left out: then every name is written.
-        covered = {p.name for p in found.closure(top, os_packages, present)}
-        self.os_names = tuple(top if brought <= covered else names)
+        covered = {package.name for package in brought(top)}
+        self.os_names = tuple(top if by_installing <= covered else names)
         self.install_line = found.install_lines(self.os_names)
+        self._ship_installed()
+
+    def _brings(self, path: ImagePath) -> str | None:
+        """The package by whose installation a path comes."""
+        owner = self.attribution.owner_of(path)
+        return owner.name if owner is not None and owner.is_os else self._generated(path)
+
+    def _wanted_packages(self) -> dict[str, list[ImagePath]]:
+        """The needed paths of each package that could be installed, by name."""
+        known = {package.name for package in self.attribution.packages if package.is_os}
+        found: dict[str, list[ImagePath]] = {}
+        for path, verdict in self.verdicts.items():
+            name = self._brings(path) if verdict == "package" else None
+            if name in known:
+                found.setdefault(str(name), []).append(path)
+        return dict(sorted(found.items()))
+
+    def _worth_installing(
+        self, wanted: Mapping[str, Sequence[ImagePath]], brought: Callable[[Iterable[str]], Sequence[Package]]
+    ) -> list[str]:
+        """The packages to install: not those that bring much more than is needed of them, nor a few files of data."""
+        files = {name: [p for p in paths if self.fs.type_of(p) == _FILE] for name, paths in wanted.items()}
+        needed = {name: sum(map(self.fs.size, paths)) for name, paths in files.items()}
+        packages = zip(self.attribution.packages, self.attribution.package_bytes, strict=True)
+        sizes = {id(package): size for package, size in packages}
+        closures = {name: {package.name for package in brought([name])} for name in wanted}
+        names = list(wanted)
+        for name in wanted:
+            # With a package go those that depend on it: as long as one of them is installed, it comes too.
+            group = [other for other in names if name in closures[other]]
+            others = [other for other in names if other not in group]
+            with_it = {id(package) for package in brought(names)}
+            brings = sum(sizes[one] for one in with_it - {id(package) for package in brought(others)})
+            most = COPIED_PACKAGE_FACTOR * max(sum(needed[other] for other in group), 1)
+            if brings > COPIED_PACKAGE_BYTES and brings > most:
+                names = others
+        is_data = all(self.needs.view.head(path)[:4] != b"\x7fELF" for name in names for path in files[name])
+        return [] if is_data and sum(needed[name] for name in names) <= COPIED_DATA_BYTES else names
+
+    def _ship_installed(self) -> None:
+        """What comes along with the packages that are installed."""
+        fs = self.fs
         first_needed: dict[int, ImagePath] = {}
         for path in self.needs.kept:
             owner = self.attribution.owner_of(path)
@@ -571,7 +630,12 @@ class _Planner:
             top = copy.sources[0]
             needed = next((p for p in fs.walk(top) if p in self.needs.kept), top)
             for path in (top, *fs.walk(top)):
-                if path in self.needs.kept or f"{path}/".startswith(removed) or self._is_improved(path):
+                if (
+                    path in self.needs.kept
+                    or path in self.swept_files
+                    or f"{path}/".startswith(removed)
+                    or self._is_improved(path)
+                ):
                     continue
                 self.verdicts[path] = "copy"
                 self.reasons[path] = Edge(
@@ -846,6 +910,18 @@ class _Tree:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Trimmed:
+    """What the builder takes out of a directory before it is copied whole."""
+
+    trees: tuple[LeftBehind, ...] = ()
+    swept: tuple[Swept, ...] = ()
+    files: frozenset[ImagePath] = frozenset()
+    """Those that are swept."""
+    swept_outside: int = 0
+    """Bytes of those that lie in none of the trees, and one for each."""
+
+
 class _Copies:
     """The COPY lines: the highest directories that bring nothing unneeded of note."""
 
@@ -881,14 +957,14 @@ class _Copies:
             for path in below:
                 if not self.need.get(path):
                     continue
-                removals = self._whole(path)
-                if removals is None:
+                trimmed = self._whole(path)
+                if trimmed is None:
                     stack.append(path)
                     continue
-                self.p.removals.extend(removals)
-                removed = sum(tree.size_bytes for tree in removals)
-                unneeded = self.everything[path] - self.need[path] - removed
-                copies.append(self._copy((path,), path, True, max(0, unneeded)))
+                self.p.removals.extend(trimmed.trees)
+                self.p.swept.extend(trimmed.swept)
+                self.p.swept_files |= trimmed.files
+                copies.append(self._copy((path,), path, True, self._unneeded(path, trimmed)))
         copies.sort(key=lambda copy: (copy.group, copy.sources))
         return copies
 
@@ -925,25 +1001,32 @@ class _Copies:
                 rows.setdefault(group_of(self.p.attribution.category_of(path)), []).append(path)
         return [self._copy(tuple(rows[group]), "/", False, 0, group) for group in sorted(rows)]
 
-    def _whole(self, path: ImagePath) -> list[LeftBehind] | None:
+    def _whole(self, path: ImagePath) -> _Trimmed | None:
         """What the builder removes so that a directory can be copied whole; None where it is copied in parts.
 
         Parts are for what a person would name in a few lines. A directory of many things, as ``node_modules``, is
-        copied whole, with what comes along, once its largest unneeded subtrees are removed.
+        copied whole, with what comes along, once its largest unneeded subtrees are removed, and the kinds of
+        files of which none is needed.
         """
         if path in SHARED or self._narrower(path):
             return None
         need, extra = self.need[path], self.everything[path] - self.need[path]
         few = max(COMES_ALONG_BYTES, COMES_ALONG_SHARE * need)
-        if extra <= min(few, 2 * need) and not self._disturbs(path):
-            return []
-        if self._lines(path, FEW_LINES + 1) <= FEW_LINES:
+        if extra <= min(few, 2 * need) and not self._disturbs(path, _Trimmed()):
+            return _Trimmed()
+        lines = self._lines(path, MOST_LINES + 1)
+        if lines <= FEW_LINES:
             return None
-        removals = self._removals(path)
-        left = extra - sum(self.everything.get(tree.path, tree.size_bytes) for tree in removals)
-        if left > max(few, COMES_ALONG_MOST * need) or self._disturbs(path, removals):
+        trimmed = self._trimmed(path)
+        if self._disturbs(path, trimmed):
             return None
-        return removals
+        too_much = self._unneeded(path, trimmed) > max(few, COMES_ALONG_MOST * need)
+        return None if too_much and lines <= MOST_LINES else trimmed
+
+    def _unneeded(self, path: ImagePath, trimmed: _Trimmed) -> int:
+        """Bytes that come along with a directory that was trimmed so."""
+        gone = sum(self.everything.get(tree.path, tree.size_bytes) for tree in trimmed.trees)
+        return max(0, self.everything[path] - self.need[path] - gone - trimmed.swept_outside)
 
     def _narrower(self, path: ImagePath) -> bool:
         """Whether all that is needed lies in one subdirectory, which is then what is copied."""
@@ -973,8 +1056,48 @@ class _Copies:
                 return lines
         return lines + own
 
-    def _removals(self, path: ImagePath) -> list[LeftBehind]:
-        """The unneeded subtrees of a directory, largest first, down to a size that does not matter."""
+    def _trimmed(self, path: ImagePath) -> _Trimmed:
+        """The unneeded kinds of files and subtrees of a directory, largest first, down to what does not matter."""
+        files, swept = self._swept(path)
+        gone: Counter[ImagePath] = Counter()
+        for file in files:
+            above = file
+            while above != path:
+                gone[above] += self.fs.size(file) + 1
+                above = above.rpartition("/")[0]
+        trees = self._removals(path, gone)
+        inside = tuple(f"{tree.path}/" for tree in trees)
+        outside = sum(self.fs.size(file) + 1 for file in files if not f"{file}/".startswith(inside))
+        return _Trimmed(tuple(trees), swept, frozenset(files), outside)
+
+    def _swept(self, path: ImagePath) -> tuple[list[ImagePath], tuple[Swept, ...]]:
+        """The files that go by their suffix, where the builder has what finds them (find(1))."""
+        if not (self.fs.is_file("/usr/bin/find") or self.fs.is_file("/bin/find")):
+            return [], ()
+        unneeded: list[ImagePath] = []
+        kept: set[str] = set()
+        sizes: Counter[str] = Counter()
+        for file in self.fs.walk_files(path):
+            if file in self.p.needs.kept:
+                kept.add(file.rpartition("/")[2])
+            elif not self.p._is_improved(file) and self.fs.type_of(file) == _FILE:
+                unneeded.append(file)
+                sizes[_suffix(file)] += self.fs.size(file)
+        chosen = sorted(
+            (suffix for suffix, size in sizes.items() if suffix and size >= COMES_ALONG_BYTES // 8),
+            key=lambda suffix: (-sizes[suffix], suffix),
+        )
+        suffixes = tuple(
+            [suffix for suffix in chosen if not any(name.endswith(suffix) for name in kept)][:MOST_SUFFIXES]
+        )
+        if not suffixes:
+            return [], ()
+        files = [file for file in unneeded if file.endswith(suffixes)]
+        size = sum(map(self.fs.size, files))
+        return files, (Swept(path, tuple(sorted(suffixes)), size, len(files)),)
+
+    def _removals(self, path: ImagePath, gone: Mapping[ImagePath, int]) -> list[LeftBehind]:
+        """The unneeded subtrees of a directory, without the bytes that are ``gone`` already."""
         found: list[LeftBehind] = []
         stack = [path]
         while stack:
@@ -982,7 +1105,7 @@ class _Copies:
             for name in self.fs.children[folder]:
                 child = f"{folder}/{name}"
                 if child in self.fs.children:
-                    size = self.everything[child]
+                    size = self.everything[child] - gone.get(child, 0)
                     if size - self.need.get(child, 0) < COMES_ALONG_BYTES // 8:
                         continue
                     if not self.need.get(child):
@@ -991,6 +1114,7 @@ class _Copies:
                         stack.append(child)
                 elif (
                     child not in self.wanted
+                    and child not in gone
                     and self.fs.type_of(child) == _FILE
                     and self.fs.size(child) >= COMES_ALONG_BYTES // 8
                     and not self.p._is_improved(child)
@@ -998,14 +1122,18 @@ class _Copies:
                     found.append(self.p._left_behind(child, self.fs.size(child)))
         return sorted(found, key=lambda tree: (-tree.size_bytes, tree.path))[:MOST_REMOVALS]
 
-    def _disturbs(self, path: ImagePath, removals: Sequence[LeftBehind] = ()) -> bool:
-        """Whether copying a directory whole would overwrite files of the base that nothing asked to change."""
-        other = self.p.base.fs if self.p.base is not None else None
-        if other is None or not other.is_dir(path):
+    def _disturbs(self, path: ImagePath, trimmed: _Trimmed) -> bool:
+        """Whether copying a directory whole would change files of the base that nothing asked to change."""
+        base = self.p.base.fs if self.p.base is not None else None
+        if base is None or not base.is_dir(path):
             return False
-        gone = tuple(f"{tree.path}/" for tree in removals)
+        gone = tuple(f"{tree.path}/" for tree in trimmed.trees)
         return any(
-            child not in self.wanted and other.exists(child) and not f"{child}/".startswith(gone)
+            child not in self.wanted
+            and child not in trimmed.files
+            and base.exists(child)
+            and not f"{child}/".startswith(gone)
+            and not self.p._is_same(child, base)
             for child in self.fs.walk_files(path)
         )
 
@@ -1055,6 +1183,15 @@ class _Copies:
     def _why(self, path: ImagePath) -> str:
         edge = self.p.needs.kept[path]
         return f"{edge.evidence} ({edge.source.rpartition('/')[2] or edge.source})"
+
+
+def _suffix(path: ImagePath) -> str:
+    """What a file's name ends in: ``.md``, and ``.d.ts`` for TypeScript's declarations; empty without any."""
+    name = path.rpartition("/")[2].lstrip(".")
+    stem, dot, last = name.rpartition(".")
+    if not dot or not stem or not last.isalnum() or last.isdigit():
+        return ""
+    return f".d.{last}" if stem.endswith(".d") else f".{last}"
 
 
 def group_of(category: str | None) -> int:

@@ -154,7 +154,7 @@ class _RuntimeStage:
         commands = [(step.workdir, step.line.removeprefix("RUN ").strip()) for step in plan.improvements]
         gone = [tree.path for tree in plan.removals]
         opened = plan.exchange.root if plan.exchange is not None and plan.exchange.must_open_up() else None
-        if not commands and not gone and opened is None:
+        if not commands and not gone and not plan.swept and opened is None:
             return
         if not _is_root(self.config.user):
             yield "USER root"
@@ -163,6 +163,9 @@ class _RuntimeStage:
             yield f"RUN {command}" if where == workdir else f"RUN cd {shlex.quote(where)} && {command}"
         if gone:
             yield "RUN rm -rf \\\n" + " \\\n".join(f"    {shlex.quote(path)}" for path in sorted(gone))
+        for kind in plan.swept:
+            names = " -o ".join(f"-name {shlex.quote(f'*{suffix}')}" for suffix in kind.suffixes)
+            yield f"RUN find {shlex.quote(kind.directory)} -type f \\( {names} \\) -delete"
         if opened is not None:
             yield f"RUN chmod -R a+rX {shlex.quote(opened)}"
 

@@ -40,9 +40,12 @@ STATUS_D = f"{ADMIN}/status.d"
 DIVERSIONS = f"{ADMIN}/diversions"
 TEMPLATES = "/var/cache/debconf/templates.dat"
 
+CERTIFICATES = "/etc/ssl/certs/"
+LOCAL_CERTIFICATES = "/usr/local/share/ca-certificates"
+
 GENERATED: tuple[tuple[ImagePath, str], ...] = (
     # What maintainer scripts write without its being in any list of files, and the package that does it.
-    ("/etc/ssl/certs/", "ca-certificates"),  # update-ca-certificates(8)
+    (CERTIFICATES, "ca-certificates"),  # update-ca-certificates(8)
     ("/etc/ld.so.cache", "libc-bin"),  # ldconfig(8)
     ("/var/cache/fontconfig/", "fontconfig"),  # fc-cache(1)
     ("/etc/mailcap", "mailcap"),  # update-mime(8)
@@ -276,7 +279,7 @@ class Dpkg:
         """
         for prefix, package in GENERATED:
             if path.startswith(prefix):
-                return package
+                return None if self._is_local(fs, path) else package
         link = path if path.startswith("/etc/alternatives/") else self._link_text(fs, path)
         if not link.startswith("/etc/alternatives/"):
             return None
@@ -284,6 +287,20 @@ class Dpkg:
         if target is None:
             return None
         return self._owners(fs).get(target)
+
+    @classmethod
+    def _is_local(cls, fs: Filesystem, path: ImagePath) -> bool:
+        """Whether what maintainer scripts make here comes of this image's own files too.
+
+        update-ca-certificates(8) takes the certificates of ``/usr/local/share/ca-certificates`` into the bundle and
+        makes links to them, which an installation elsewhere would not.
+        """
+        if not path.startswith(CERTIFICATES):
+            return False
+        target = fs.follow(path) or ""
+        if target.startswith(f"{LOCAL_CERTIFICATES}/"):
+            return True
+        return target == path and any(name.endswith(".crt") for name in fs.listdir(LOCAL_CERTIFICATES))
 
     @staticmethod
     def _link_text(fs: Filesystem, path: ImagePath) -> str:
