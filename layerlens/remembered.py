@@ -80,6 +80,8 @@ def _packed(index: LayerIndex) -> dict[str, bytes] | None:
         "sparse": list(index.sparse.items()),
         "escapes": index.escapes,
         "end": index.end,
+        "size": index.size,
+        "checks": index.checks,
     }
     sections = {name: getattr(index, name).tobytes() for name, _ in _COLUMNS}
     return {
@@ -118,6 +120,8 @@ def _unpacked(entry: Entry) -> LayerIndex:
         sparse={row: [(start, size) for start, size in pieces] for row, pieces in rare["sparse"]},
         escapes=rare["escapes"],
         end=rare["end"],
+        size=rare["size"],
+        checks=rare["checks"],
     )
 
 

@@ -20,7 +20,7 @@ import zlib
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from layerlens.errors import InvalidImageError
 from layerlens.model import EntryType
@@ -61,6 +61,9 @@ _TYPES = {
 _ODD = re.compile(r"/(?:\.{0,2}(?:/|$)|\.wh\.)", re.DOTALL).search
 """A path that is not normal already, or may be a whiteout."""
 
+Checks = Literal["crc32", "crc64"]
+"""``crc32``: CRC-32 of small files' payloads. ``crc64``: half of a CRC-64 of every file's, whatever its size."""
+
 Wants = Callable[[str], bool]
 """Says of a path whether its content will be asked for."""
 
@@ -87,8 +90,8 @@ class LayerIndex:
     mtimes: array[float] = field(default_factory=lambda: array("d"))
     """Seconds since 1970-01-01T00:00:00Z."""
     crcs: array[int] = field(default_factory=lambda: array("I"))
-    """CRC-32 of a regular file's payload of at most ``SMALL`` bytes (0 for larger and sparse ones): it thins out
-    candidates for equal content and proves nothing."""
+    """CRC-32 of a regular file's payload of at most ``SMALL`` bytes (0 for larger and sparse ones; or what ``checks``
+    says): it thins out candidates for equal content and proves nothing."""
     owner_table: list[tuple[int, int, int]] = field(default_factory=list)
     """Distinct (mode, uid, gid); mode is the permission bits with setuid, setgid and sticky."""
     links: dict[int, str] = field(default_factory=dict)
@@ -105,6 +108,10 @@ class LayerIndex:
     """Names that pointed above the root with ``..`` and were held inside it, as stored."""
     end: int = 0
     """Offset just after the last entry, before the end-of-archive blocks."""
+    size: int = 0
+    """Bytes of the whole uncompressed tar, end-of-archive blocks and padding included."""
+    checks: Checks = "crc32"
+    """What ``crcs`` holds. Two columns compare where they hold the same."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -140,7 +147,21 @@ def index_file(fd: int, base: int, size: int) -> LayerIndex:
             data += more
         return data
 
-    return _Scanner(refill, None, None).scan(size)
+    index = _Scanner(refill, None, None).scan(size)
+    index.size = size
+    return index
+
+
+def index_headers(refill: Callable[[int], bytes]) -> LayerIndex:
+    """Index an uncompressed tar of which only what lies between payloads is at hand.
+
+    ``refill`` gives the bytes from an offset to the next payload, or nothing behind the tar's end. Payloads are
+    neither read nor missed, so that ``crcs`` and ``size`` are left to the caller.
+
+    Raises:
+        TarError: a header that is not one.
+    """
+    return _Scanner(refill, None, None, small=-1).scan(None)
 
 
 def index_stream(stream: BinaryIO, wants: Wants | None = None, max_content: int = 16 << 20) -> LayerIndex:
@@ -154,7 +175,7 @@ def index_stream(stream: BinaryIO, wants: Wants | None = None, max_content: int 
     """
     feed = _Feed(stream)
     index = _Scanner(feed.refill, feed, wants, max_content).scan(None)
-    feed.drain()
+    index.size = feed.drain()
     return index
 
 
@@ -165,6 +186,13 @@ class _Feed:
         self.stream = stream
         self.pos = 0  # of the first byte of `rest`
         self.rest = b""
+        self.done = 0  # bytes that were read
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` of the bytes that come next; none at the end."""
+        chunk = self.stream.read(size)
+        self.done += len(chunk)
+        return chunk
 
     def refill(self, pos: int) -> bytes:
         """The window at ``pos``, which is at or after the last one's start."""
@@ -174,7 +202,7 @@ class _Feed:
         else:
             missing = skip - len(self.rest)
             while missing:
-                chunk = self.stream.read(min(missing, 1 << 20))
+                chunk = self.read(min(missing, 1 << 20))
                 if not chunk:
                     self.pos, self.rest = pos, b""
                     return b""
@@ -183,7 +211,7 @@ class _Feed:
         parts = [kept]
         have = len(kept)
         while have < WINDOW:
-            chunk = self.stream.read(1 << 20)
+            chunk = self.read(1 << 20)
             if not chunk:
                 break
             parts.append(chunk)
@@ -198,7 +226,7 @@ class _Feed:
         consume(first)
         left = size - len(first)
         while left:
-            chunk = self.stream.read(min(left, 1 << 20))
+            chunk = self.read(min(left, 1 << 20))
             if not chunk:
                 break
             consume(chunk)
@@ -208,10 +236,12 @@ class _Feed:
             self.pos, self.rest = pos + done, b""
         return done
 
-    def drain(self) -> None:
-        while self.stream.read(1 << 20):
+    def drain(self) -> int:
+        """Read to the end; returns how many bytes the stream had."""
+        while self.read(1 << 20):
             pass
         self.rest = b""
+        return self.done
 
 
 @dataclass(slots=True)
@@ -234,11 +264,14 @@ class _Scanner:
         feed: _Feed | None,
         wants: Wants | None,
         max_content: int = 0,
+        small: int = SMALL,
     ) -> None:
         self.refill = refill
         self.feed = feed
         self.wants = wants
         self.max_content = max_content
+        self.small = small
+        """Largest payload that gets a CRC-32; -1 where payloads are not at hand."""
         self.index = LayerIndex()
         self.window = b""
         self.start = 0
@@ -257,6 +290,7 @@ class _Scanner:
         mtimes: dict[bytes, float] = {}
         checksums: dict[bytes, int] = {}
         odd = _ODD
+        small = self.small
         extension: Extension | None = None
         pos = 0
         while True:
@@ -346,7 +380,7 @@ class _Scanner:
             if kind == 0:
                 if size:
                     end = off + BLOCK + size
-                    if end > length and size <= SMALL:
+                    if end > length and size <= small:
                         window = refill(pos)
                         view = memoryview(window)
                         start, off, length = pos, 0, len(window)
@@ -355,7 +389,7 @@ class _Scanner:
                             raise TarError("the tar ends in the middle of a file", payload)
                     if end <= length:
                         piece = view[end - size : end]
-                        if size <= SMALL:
+                        if size <= small:
                             crc = crc32(piece)
                         if feed is not None:
                             row = len(index.paths)
@@ -528,7 +562,7 @@ class _Scanner:
     ) -> int:
         """Fingerprint a complex entry's payload and leave the window where reading goes on; its CRC-32."""
         if kind != _FILE:
-            if stored and self.feed is None:
+            if stored and self.feed is None and self.small >= 0:
                 self._must_exist(payload, stored)
             return 0
         if self.feed is not None:
@@ -536,7 +570,7 @@ class _Scanner:
                 return self._pass(payload, stored, path)
             self._pass_sparse(payload, stored, pieces, real)
             return 0
-        if not stored:
+        if not stored or self.small < 0:
             return 0
         self._must_exist(payload, stored)
         if pieces is not None or stored > SMALL:
