@@ -96,6 +96,11 @@ class Needs:
         """What could not be known, in the order met."""
         return self.view.diagnostics
 
+    @property
+    def dropped(self) -> tuple[ImagePath, ...]:
+        """The subtrees that are not kept whatever needs them, sorted."""
+        return tuple(sorted(self._dropped))
+
     # -- where it starts -----------------------------------------------------------------------------------
 
     def _start(self, keep: Sequence[ImagePath], roots: Sequence[ImagePath]) -> None:

@@ -27,7 +27,7 @@ from layerlens.security import Security, security_of
 from layerlens.slim import BaseImage, SlimImage, SlimLayer, SlimSpec, plan_slim
 from layerlens.sources import Progress, Source, references
 from layerlens.sources.docker_engine import Engine, EngineImage
-from layerlens.trace import Observed, check_available, trace
+from layerlens.trace import Observed, above, check_available, trace
 from layerlens.verify import Verification, compiled_masks, find_missing, verify_images
 
 MOST_ROUNDS = 3
@@ -233,6 +233,8 @@ class Slimmed:
     """The last one; None where nothing was asked."""
     rounds: int = 0
     """How often it was mended and tried again."""
+    done_without: tuple[ImagePath, ...] = ()
+    """What ``drop`` left out of an image that passed all the same."""
 
     @property
     def passed(self) -> bool:
@@ -291,6 +293,7 @@ class Slimmed:
             "security": {"before": self.before.to_dict(), "after": self.after.to_dict()},
             "verification": None if self.verification is None else self.verification.to_dict(),
             "rounds": self.rounds,
+            "done_without": [display(path) for path in self.done_without],
             "observed": [
                 {
                     "path": display(missed.path),
@@ -425,6 +428,8 @@ class _Slimming:
     def _name(self, engine: Engine, image: EngineImage) -> None:
         """Give an image of the engine its name; the image that had it before keeps its others."""
         tag = self._destination.tag
+        if tag is not None and engine.endpoint.engine == "podman" and references.has_no_registry(tag):
+            tag = f"localhost/{tag}"  # as its own command line has it
         found = references.split_tag(tag) if tag is not None else None
         assert found is not None, "Destination.check lets only names through"
         engine.ask(f"naming the image {tag} failed", "tag", image.image_id, *found)
@@ -486,7 +491,8 @@ class _Slimming:
         uses = _uses(seen)
         if rounds or not missing:
             uses.update(dict.fromkeys(sorted(seen.looked_at), "the original asked whether it is there"))
-        return found, {path: how for path, how in uses.items() if path not in there}
+        implied = {folder for path in there for folder in above(path)}
+        return found, {path: how for path, how in uses.items() if path not in there and path not in implied}
 
     def _finished(
         self,
@@ -513,14 +519,18 @@ class _Slimming:
             missed=tuple(self._missed(plan)),
             verification=verification,
             rounds=rounds,
+            done_without=plan.needs.dropped if verification is not None and verification.passed else (),
         )
 
     def _missed(self, plan: Plan) -> Iterator[Missed]:
         """Of what was seen to be used, what is kept for no other reason."""
-        attribution = plan.needs.attribution
+        attribution, needs = plan.needs.attribution, plan.needs
+        alone = {
+            path for path in self._seen if needs.chain(path)[:1] and needs.chain(path)[0].kind == "observed"
+        }
+        implied = {folder for path in needs.kept if path not in alone for folder in above(path)}
         for path, how in sorted(self._seen.items()):
-            chain = plan.needs.chain(path)
-            if chain and chain[0].kind == "observed":
+            if path in alone and path not in implied:
                 owner = attribution.owner_of(path)
                 package = None if owner is None else f"{owner.ecosystem}:{owner.name} {owner.version}"
                 yield Missed(path, how, attribution.category_of(path), package)

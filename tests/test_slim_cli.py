@@ -51,7 +51,7 @@ def test_an_archive_in_and_an_archive_out(cli: CommandLine, images: Images, tmp_
     told = json.loads(cli("slim", source, "-o", output, "--keep", "/data", "--format", "json").text)
     assert list(told) == [
         "image", "runtime", "runtime_image", "id", "tag", "output", "output_format", "totals", "layers", "rewritten",
-        "security", "verification", "rounds", "observed", "warnings", "diagnostics",
+        "security", "verification", "rounds", "done_without", "observed", "warnings", "diagnostics",
     ]  # fmt: skip
     assert (
         told["verification"] is None and told["observed"] == [] and told["output_format"] == "docker-archive"

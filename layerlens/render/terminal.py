@@ -449,6 +449,12 @@ def plan(document: Mapping[str, Any], lines: Mapping[str, str], width: int = 80,
     """
     page = _Page(width, colour)
     total = document["estimated_bytes"] + document["saved_bytes"]
+    forgotten = document.get("forgotten") or ()
+    if forgotten:
+        page.heading("Forgotten", "the program cannot start; the Dockerfile below copies it")
+        for one in forgotten:
+            page.note(escape.line(one["reason"]), "")
+        page.note("the figures are those of the image as it is: build this Dockerfile and ask again", "")
     title = "Nothing to gain" if document["nothing_to_gain"] else "Recommendation"
     page.heading(
         title,
@@ -520,6 +526,8 @@ def slim(document: Mapping[str, Any], width: int = 80, colour: bool = False) -> 
         )
     if document["verification"] is not None:
         _verification(page, document["verification"], document["id"] is not None)
+    if document["done_without"]:
+        page.note(f"it passes without {escape.terminal(', '.join(document['done_without']))}", "")
     _observed(page, document["observed"], document["rounds"])
     _security(page, document["security"]["before"], document["security"]["after"])
     for warning in document["warnings"]:
