@@ -613,7 +613,8 @@ def cache_clear(debug: DebugOption = False) -> None:
         trouble = next(iter(cache.diagnostics), None)
     if trouble is not None:
         raise LayerLensError(trouble.message, "Remove it by hand, or name another with LAYERLENS_CACHE_DIR.")
-    write(f"removed {removed.files:,} entries, {units.size(removed.size_bytes)}\n")
+    entries = "entry" if removed.files == 1 else "entries"
+    write(f"removed {removed.files:,} {entries}, {units.size(removed.size_bytes)}\n")
 
 
 # What the commands share
