@@ -118,11 +118,19 @@ SHARED_DIRECTORIES = frozenset(
     for name in names.split()
 )
 
-PLUGINS_OF_THE_LOADER = frozenset(["gconv", "audit"])
-"""Private directories of the C library whose files the rules for ELF files choose: iconv(3), rtld-audit(7)."""
+PLUGINS_OF_THE_LOADER = frozenset(["gconv", "audit", "sasl2"])
+"""Private directories whose files the rules for ELF files choose: iconv(3), rtld-audit(7), Cyrus SASL's plug-ins."""
 
 STARTED_BY_NAME = frozenset(
-    ("git-daemon", "git-http-backend", "git-imap-send", "git-shell", "git-cvsserver", "git-instaweb", "scalar")
+    (
+        "git-daemon",
+        "git-http-backend",
+        "git-imap-send",
+        "git-shell",
+        "git-cvsserver",
+        "git-instaweb",
+        "scalar",
+    )
 )
 """Programs in private directories that no program of their package starts: servers, login shells, front ends, each by
 its manual page. A command line that names one reaches it."""

@@ -618,3 +618,46 @@ def _statements(text: bytes) -> Iterable[Import]:
         return ()
     _, dots, module, names, modules = found.groups()
     return _quick_imports(dots, module, names, modules, 1, True)
+
+
+def offered_languages(source: bytes) -> set[str] | None:
+    """The primary tags of the languages that a module's ``LANGUAGES`` lists as Django's setting of that name does.
+
+    ``[("de", _("German")), ("pt-br", "Portuguese")]`` gives ``{"de", "pt"}``. None where the module has no such
+    setting, empty where it is there and computed (Django documentation, settings: LANGUAGES).
+    """
+    if b"LANGUAGES" not in source:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found: set[str] | None = None
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+            targets = [node.target]
+        if not any(isinstance(target, ast.Name) and target.id == "LANGUAGES" for target in targets):
+            continue
+        value = None if isinstance(node, ast.AugAssign) else getattr(node, "value", None)
+        codes = _pairs(value)
+        if not codes:
+            return set()
+        found = (found or set()) | codes
+    return found
+
+
+def _pairs(value: ast.expr | None) -> set[str]:
+    """The first words of a literal list of pairs, as primary tags; empty for anything else."""
+    found = set()
+    for element in value.elts if isinstance(value, ast.List | ast.Tuple) else ():
+        pair = element.elts if isinstance(element, ast.Tuple | ast.List) else []
+        first = pair[0] if len(pair) == 2 else None
+        if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
+            return set()
+        found.add(first.value.replace("_", "-").partition("-")[0].lower())
+    return found

@@ -35,7 +35,14 @@ from layerlens.ecosystems._python_distributions import (
     pick,
     point_module,
 )
-from layerlens.ecosystems._python_imports import PYTHON, Facts, Import, read_exactly, read_quickly
+from layerlens.ecosystems._python_imports import (
+    PYTHON,
+    Facts,
+    Import,
+    offered_languages,
+    read_exactly,
+    read_quickly,
+)
 from layerlens.ecosystems._python_layout import PROGRAM, Finder, Folder, Interpreter, Module, find_interpreter
 from layerlens.ecosystems.arguments import SHARED
 from layerlens.errors import LayerLensError
@@ -151,9 +158,20 @@ PROJECT_FOLDERS = frozenset(
 )
 """Folders of a project that its running program does not look into."""
 
+CATALOGUES = ("/LC_MESSAGES/django.mo", "/LC_MESSAGES/djangojs.mo")
+"""Message catalogues that Django loads, of itself and of the applications made for it (Django, "Translation")."""
+
 NOT_OF_THE_APP = (UNNEEDED_CATEGORIES - {"locale"}) | {"sources", "dependencies", "runtime"}
 NOT_OF_A_DISTRIBUTION = (UNNEEDED_CATEGORIES - {"locale"}) | {"sources"}
 """Message catalogues stay: which languages are asked for, only the program's users know."""
+
+FALLBACKS: dict[str, str] = {
+    # Modules of the standard library that are imported where another is missing (PEP 399): what they replace.
+    "_pydecimal": "_decimal",
+    "_pydatetime": "_datetime",
+}
+INTERACTIVE = frozenset(("readline", "rlcompleter"))
+"""For people who type at the interpreter; site, cmd, code and pdb do without (library reference)."""
 
 LIBRARY_FOLDERS = ("/usr/local/lib", "/lib", "/usr/lib", "/lib64", "/usr/lib64")
 """Where ldconfig(8) looks, besides the multiarch folders below them."""
@@ -220,6 +238,12 @@ class PythonExplorer(Explorer):
         self._facts: dict[tuple[ImagePath, bool], Facts] = {}
         self._files: dict[tuple[Distribution, str], list[ImagePath]] = {}
         self._libraries: list[ImagePath] | None = None
+        self._catalogues: list[Edge] = []
+        """Django's message catalogues, which wait for the application's choice of languages."""
+        self._languages: set[str] = set()
+        """Primary tags of the languages that settings of the application offer."""
+        self._any_language = False
+        """Whether settings compute their languages."""
         self._trees: list[tuple[Run, ImagePath, ImagePath]] = []
         """Folders of the application that wait for their files: (run, what leads to it, folder)."""
 
@@ -563,6 +587,12 @@ class PythonExplorer(Explorer):
         trees, self._trees = self._trees, []
         for run, source, root in trees:  # after the imports, whose chains say more
             yield from self._app_tree(run, source, root)
+        catalogues, self._catalogues = self._catalogues, []
+        for edge in catalogues:
+            if self._any_language or not self._languages or _language(edge.target) in self._languages:
+                yield edge
+            else:
+                self._catalogues.append(edge)
 
     def _look(self, run: Run, path: ImagePath) -> Iterator[Edge | Command]:
         reached = self._reached[path][run]
@@ -581,6 +611,8 @@ class PythonExplorer(Explorer):
         facts = self._read(path, exact=area == "app")
         for source in dict.fromkeys((path, reached.module.file or path)):
             yield from self._bytecode(run, source)
+        if area == "app":
+            self._note_languages(path)
         yield from self._follow(run, path, reached, facts, area, None)
 
     def _read(self, path: ImagePath, *, exact: bool) -> Facts:
@@ -602,6 +634,16 @@ class PythonExplorer(Explorer):
 
     def _extends_path(self, path: ImagePath) -> bool:
         return self._read(self.fs.follow(path) or path, exact=False).extends_path
+
+    def _note_languages(self, path: ImagePath) -> None:
+        """Note which languages Django's settings offer (Django, settings: LANGUAGES)."""
+        try:
+            source = self.fs.read(path, MAX_SOURCE)
+        except (LayerLensError, OSError):
+            return
+        found = offered_languages(source)
+        self._languages.update(found or ())
+        self._any_language |= found is not None and not found
 
     def _bytecode(self, run: Run, path: ImagePath) -> Iterator[Edge]:
         """The ``.pyc`` beside a source (PEP 3147), which is loaded in its place while its stamp is right."""
@@ -727,6 +769,10 @@ class PythonExplorer(Explorer):
         of = self._area(run, target)
         top = target.name.partition(".")[0]
         if of == "stdlib":
+            if top in INTERACTIVE and not firm and area != "app":
+                return False
+            if top in FALLBACKS and area == "stdlib" and run.finder.find(FALLBACKS[top]) is not None:
+                return False
             if top not in DEVELOPMENT or (area == "stdlib" and reached.module.name.partition(".")[0] == top):
                 return True
         elif of == "site" and area != "app":
@@ -861,6 +907,7 @@ class PythonExplorer(Explorer):
                     continue
                 yield Edge(source, path, "app-file", evidence, "assumed")
                 if name.endswith(".py") and self.fs.type_of(path) == EntryType.FILE:
+                    self._note_languages(path)
                     self._reach(run, path, Reached(self._module_at(run, root, path), SHIPPED))
 
     def _module_at(self, run: Run, root: ImagePath, path: ImagePath) -> Module:
@@ -920,7 +967,11 @@ class PythonExplorer(Explorer):
             files = self._files[found, tag] = self.distributions.files(found, tag, without, self.image)
         evidence = f"RECORD of {found.told}"
         for path in files:
-            yield Edge(location, path, "package-file", evidence, "certain")
+            edge = Edge(location, path, "package-file", evidence, "certain")
+            if path.endswith(CATALOGUES):
+                self._catalogues.append(edge)
+                continue
+            yield edge
             if path.endswith(".py"):
                 self._reach(run, path, Reached(_module_of(found.site, path), SHIPPED))
         sites = [real for entry in run.finder.entries if (real := self.fs.follow(entry)) is not None]
@@ -1014,3 +1065,8 @@ def _module_of(entry: ImagePath, path: ImagePath) -> Module:
         folder = posixpath.dirname(path)
         return Module(inside[: -len("/__init__")].replace("/", "."), path, (folder,), entry)
     return Module(inside.replace("/", "."), path, (), entry)
+
+
+def _language(catalogue: ImagePath) -> str:
+    """The primary tag of the language of ``…/locale/pt_BR/LC_MESSAGES/django.mo``: ``pt``."""
+    return catalogue.split("/")[-3].replace("_", "-").partition("-")[0].lower()

@@ -53,7 +53,8 @@ libkrb5 | config | /etc/krb5.conf /etc/krb5.conf.d/ | krb5.conf(5)
 libkrb5 | plugin | {folder}/krb5/plugins/*/*.so | krb5.conf(5), plugins
 libgssapi_krb5 | config | /etc/gss/mech /etc/gss/mech.d/ | MIT Kerberos, "GSSAPI mechanism modules"
 libldap libldap_r | config | /etc/ldap/ldap.conf /etc/openldap/ldap.conf | ldap.conf(5)
-libsasl2 | plugin | {folder}/sasl2/*.so* | Cyrus SASL, "Plugin programming": SASL_PATH
+libsasl2 | plugin | {folder}/sasl2/lib[!ls]*.so* {folder}/sasl2/lib[ls][!adq]*.so* | Cyrus SASL, \
+    "Plugin programming": SASL_PATH; without the stores of passwords (sasldb, ldapdb, sql)
 libpam | config | /etc/pam.d/ /etc/pam.conf /etc/security/ /etc/login.defs | pam.conf(5)
 libpam | plugin | {folder}/security/*.so /lib/security/*.so /usr/lib/security/*.so \
     /usr/lib64/security/*.so | pam.conf(5), module-path
@@ -139,6 +140,8 @@ ENGINE_by_id ENGINE_load_builtin_engines | plugin | {openssl}/engines-*/*.so | E
 OSSL_PROVIDER_load OSSL_PROVIDER_try_load | plugin | {openssl}/ossl-modules/*.so | OSSL_PROVIDER-legacy(7)
 pthread_exit pthread_cancel backtrace | plugin | libgcc_s.so.1 | glibc: misc/unwind-link.c, which the C library \
     opens to unwind a stack
+sasl_server_init | plugin | /usr/lib/*/sasl2/lib[ls][adq]*.so* /usr/lib/sasl2/lib[ls][adq]*.so* \
+    /usr/lib64/sasl2/lib[ls][adq]*.so* | Cyrus SASL, "Auxiliary property plugins": only servers ask them
 magic_load | data | /usr/share/misc/magic.mgc /usr/lib/file/magic.mgc | libmagic(3)
 """)
 """By a symbol that another object defines. ``{openssl}`` is the folder of the image's libcrypto."""
@@ -188,9 +191,10 @@ WEB_CHARSETS = frozenset(_WEB_CHARSETS.split())
 """The converters (files of glibc's gconv folder) for the encodings of the web (WHATWG Encoding Standard, 4.2), the
 Unicode forms, and the libraries that those for Chinese, Japanese and Korean share."""
 
-LOCALE_CONVERTERS = frozenset(("libidn2", "libunistring", "libstdc++", "bash", "libreadline"))
+LOCALE_CONVERTERS = frozenset(("libidn2", "libunistring", "libpsl", "libstdc++", "bash", "libreadline"))
 """What converts only between Unicode and the encoding of the locale, for which UTF-8 and ASCII need no module
-(libidn2 manual, "idn2_to_ascii_lz"; libunistring manual, ``uniconv.h``; bash, ``lib/sh/unicode.c``; libstdc++ manual,
+(libidn2 manual, "idn2_to_ascii_lz"; libunistring manual, ``uniconv.h``; libpsl,
+``psl_str_to_utf8lower``; bash, ``lib/sh/unicode.c``; libstdc++ manual,
 ``codecvt``: the encodings are the caller's)."""
 
 
