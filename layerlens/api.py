@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from layerlens.destinations import Compression, OutputFormat
     from layerlens.dockerfile import Dockerfile, Stage
     from layerlens.exchange import Exchange
+    from layerlens.forgotten import Forgotten
     from layerlens.graph import Needs
     from layerlens.planned import Plan
     from layerlens.probing import Probe
@@ -417,7 +418,10 @@ class Image:
         )
         planning.refuse_other_libc(made)
         values = {name: getattr(made, name) for name in made.__dataclass_fields__}
-        return Plan(**values, reference=self.reference, source=dockerfile, target=target)
+        lacking = self._forgotten(dockerfile, target, needs)
+        return Plan(
+            **values, reference=self.reference, source=dockerfile, target=target, forgotten=lacking
+        )
 
     def slim(
         self,
@@ -461,6 +465,17 @@ class Image:
         from layerlens.probing import Probe
 
         return verify.verify_beside(self.source, slim, probe or Probe(), ignore, progress=self._progress)
+
+    def _forgotten(
+        self, dockerfile: Dockerfile | None, target: Stage | None, needs: Needs
+    ) -> tuple[Forgotten, ...]:
+        """What the stage that built this image should have copied as well."""
+        lacks = needs.lacks() if dockerfile is not None and target is not None else []
+        if not lacks or dockerfile is None or target is None:
+            return ()
+        from layerlens.forgotten import find_forgotten
+
+        return find_forgotten(dockerfile, target, self.config, lacks)
 
     def _target_of(self, dockerfile: Dockerfile, force: bool) -> Stage:
         """The stage of the user's file that built this image."""

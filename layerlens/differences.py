@@ -199,16 +199,15 @@ def _written_step(instruction: Instruction, scope: Scope) -> _Step | None:
     keyword, words = instruction.keyword, instruction.words
     line, text = instruction.line, instruction.text
     if keyword == "ARG":
-        scope.declare(words)
+        scope.take(instruction)
         return None
     if keyword in ("ENV", "LABEL"):
         pairs = [(scope.expand(name), scope.expand_own(name, value)) for name, value in instruction.pairs]
-        if keyword == "ENV":
-            scope.set_env(pairs)
+        scope.take(instruction)
         shown = " ".join(f"{name}={value}" for name, value in pairs)
         return _Step(keyword, (_comparable(shown),), None, text, line)
     if keyword == "WORKDIR":
-        scope.workdir = absolute(scope.workdir, scope.expand(words[0]))
+        scope.take(instruction)
         return _Step(keyword, (scope.workdir,), None, text, line)
     if keyword in ("COPY", "ADD"):
         target = absolute(scope.workdir, scope.expand(words[-1]))

@@ -212,6 +212,11 @@ def _find_stage(stages: Sequence[Stage], name: str) -> Stage | None:
     return None
 
 
+def source_stage(dockerfile: Dockerfile, stage: Stage, name: str) -> Stage | None:
+    """The stage that ``--from=name`` means in ``stage``; None for an image."""
+    return _find_stage(dockerfile.stages[: stage.index], name)
+
+
 def _sources(instruction: Instruction) -> Iterator[str]:
     """Stages or images that an instruction takes files from."""
     taken = instruction.flag("from") if instruction.keyword in ("COPY", "ADD") else None
@@ -953,26 +958,8 @@ def replace_stage(dockerfile: Dockerfile, target: Stage, stages: str) -> str:
     return dockerfile.text[: target.origin.start] + text + dockerfile.text[end:]
 
 
-def insert_at_end(dockerfile: Dockerfile, stage: Stage, lines: Sequence[str]) -> str:
-    """The file with ``lines`` after the stage's last instruction, before comments that lead to the next."""
-    return _insert_after(dockerfile, stage.last, lines)
-
-
-def insert_copies(dockerfile: Dockerfile, stage: Stage, lines: Sequence[str]) -> str:
-    """The file with ``lines`` after the last instruction of the stage that makes files or sets WORKDIR or ENV.
-
-    That is before the CMD, ENTRYPOINT, USER … at its end, where the lines see the final WORKDIR.
-    """
-    after = stage.origin
-    for instruction in stage.instructions:
-        if instruction.keyword in ("RUN", "COPY", "ADD", "WORKDIR") or (
-            instruction.keyword in ("ENV", "ARG") and after.keyword in ("FROM", "ENV", "ARG")
-        ):
-            after = instruction
-    return _insert_after(dockerfile, after, lines)
-
-
-def _insert_after(dockerfile: Dockerfile, instruction: Instruction, lines: Sequence[str]) -> str:
+def insert_after(dockerfile: Dockerfile, instruction: Instruction, lines: Sequence[str]) -> str:
+    """The file with ``lines`` behind an instruction, before the comments that lead to the next."""
     before, after = dockerfile.text[: instruction.end], dockerfile.text[instruction.end :]
     before = _finished(before, dockerfile.escape)
     if not before.endswith("\n"):
@@ -1048,6 +1035,17 @@ class Scope:
             if "$" not in value:
                 self.env[name] = value
                 self.own.add(name)
+
+    def take(self, instruction: Instruction) -> None:
+        """Go past an ARG, ENV or WORKDIR; others change nothing here."""
+        if instruction.keyword == "ARG":
+            self.declare(instruction.words)
+        elif instruction.keyword == "ENV":
+            self.set_env(
+                [(self.expand(name), self.expand_own(name, value)) for name, value in instruction.pairs]
+            )
+        elif instruction.keyword == "WORKDIR":
+            self.workdir = absolute(self.workdir, self.expand(instruction.words[0]))
 
     def declare(self, words: Sequence[str]) -> None:
         """Note what an ARG declares."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layerlens.attribution import Attribution
-from layerlens.ecosystems import Explores, ImageView, ecosystems
+from layerlens.ecosystems import Explores, ImageView, Lack, Lacks, ecosystems
 from layerlens.errors import LinkLoopError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package, Severity
@@ -344,6 +344,12 @@ class Needs:
             found.append(edge)
             path = edge.source
         return found[::-1]
+
+    def lacks(self) -> list[Lack]:
+        """What kept files count on and the image does not have, the file that is reached first first."""
+        found = [lack for one in ecosystems() if isinstance(one, Lacks) for lack in one.lacks(self.view)]
+        order = {path: number for number, path in enumerate(self.kept)}
+        return sorted(dict.fromkeys(found), key=lambda lack: order.get(lack.path, len(order)))
 
     def second_names(self) -> set[ImagePath]:
         """Kept paths that nothing asks for: hard links to what another name is kept for.

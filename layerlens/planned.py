@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from layerlens import plan
+from layerlens.report import display
 
 if TYPE_CHECKING:
     from layerlens.dockerfile import Dockerfile, Stage
+    from layerlens.forgotten import Forgotten
     from layerlens.stages import Written
 
 
@@ -20,11 +22,15 @@ class Plan(plan.Plan):
     """The image, as a FROM line would name it."""
     source: Dockerfile | None = field(default=None, repr=False)
     target: Stage | None = field(default=None, repr=False)
+    forgotten: tuple[Forgotten, ...] = ()
+    """What the target's stage must copy as well, or the program does not start."""
 
     def written(self, name: str = "Dockerfile") -> Written:
         """The Dockerfile, named ``name``, with what belongs beside it and what each of its copies brings."""
-        from layerlens import stages
+        from layerlens import forgotten, stages
 
+        if self.forgotten and self.source is not None and self.target is not None:
+            return stages.Written(forgotten.mended(self.source, self.target, self.forgotten))
         return stages.written(self, self.reference, source=self.source, target=self.target, name=name)
 
     def dockerfile(self, name: str = "Dockerfile") -> str:
@@ -34,7 +40,12 @@ class Plan(plan.Plan):
     def to_dict(self, made: Written | None = None) -> dict[str, Any]:
         """The plan as `recommend --format json` prints it; ``made`` is its Dockerfile where that is written."""
         made = made or self.written()
-        return {**plan.Plan.to_dict(self), "dockerfile": made.text, "files": dict(made.files)}
+        return {
+            **plan.Plan.to_dict(self),
+            "forgotten": [{"line": one.line, "reason": display(one.told)} for one in self.forgotten],
+            "dockerfile": display(made.text),
+            "files": dict(made.files),
+        }
 
     def _repr_html_(self) -> str:
         from layerlens.render.notebook import plan_html

@@ -33,7 +33,7 @@ ORDER = [
     {"graph"},
     {"dockerlines"},
     {"dockerfile"},
-    {"differences"},
+    {"differences", "forgotten"},
     {"runtime"},
     {"exchange"},
     {"stages"},

@@ -290,7 +290,7 @@ def test_rewriting_leaves_the_rest_alone(path: Path) -> None:
         assert again.stages[target.index].name == name
         assert [found.words for found in again.stages[-1].instructions] == [("a  b",), ("/x", "/x")]
         assert again.directives == parsed.directives
-        inserted = dockerfile.insert_at_end(parsed, target, ["RUN last \\\n  one"])
+        inserted = dockerfile.insert_after(parsed, target.last, ["RUN last \\\n  one"])
         again = parse(inserted)
         assert again.stages[target.index].last.words == ("last   one",)
         assert len(every(again)) == len(every(parsed)) + 1
@@ -304,21 +304,18 @@ def test_rewriting_leaves_the_rest_alone(path: Path) -> None:
         assert ("\r\n" in text) == ("\r\n" in replaced)
 
 
-def test_copies_go_where_files_are_made() -> None:
+def test_lines_go_behind_an_instruction() -> None:
     text = read(CORPUS / "three-stages" / "Dockerfile.forgotten")
     parsed = parse(text)
     line = dockerlines.copy_line(["/app/node_modules"], "./node_modules", "builder")
-    mended = dockerfile.insert_copies(parsed, parsed.stages[-1], [line])
-    assert mended == text.replace(
-        "./locales\nCMD", "./locales\nCOPY --from=builder /app/node_modules ./node_modules\nCMD"
-    )
-    bare = parse("FROM a\nENV A=1\nUSER x\nCMD b")
-    assert (
-        dockerfile.insert_copies(bare, bare.stages[0], ["COPY a b"])
-        == "FROM a\nENV A=1\nCOPY a b\nUSER x\nCMD b"
+    mended = dockerfile.insert_after(parsed, parsed.stages[-1].instructions[0], [line])
+    assert mended == text.replace("runner\nWORKDIR /app\n", f"runner\nWORKDIR /app\n{line}\n")
+    bare = parse("FROM a\nENV A=1\n# why\nUSER x\nCMD b")
+    assert dockerfile.insert_after(bare, bare.stages[0].instructions[0], ["COPY a b"]) == (
+        "FROM a\nENV A=1\nCOPY a b\n# why\nUSER x\nCMD b"
     )
     alone = parse("FROM a")
-    assert dockerfile.insert_copies(alone, alone.stages[0], ["COPY a b"]) == "FROM a\nCOPY a b\n"
+    assert dockerfile.insert_after(alone, alone.stages[0].origin, ["COPY a b"]) == "FROM a\nCOPY a b\n"
 
 
 def test_a_stage_that_is_named_by_number_is_not_moved() -> None:

@@ -12,7 +12,8 @@ names it. Three ways to add one, none with an edit elsewhere:
 An ecosystem may do more than find packages. Each ability is a protocol of its own, found by its method:
 :class:`Explores` (what files and command lines need), :class:`Installs` (packages in a runtime stage),
 :class:`Reduces` (its database, cut to the kept packages), :class:`Improves` (the builder stage),
-:class:`Serves` (static files, which another server may hand out), :class:`Hosts` (such a server).
+:class:`Lacks` (what is not there and should be), :class:`Serves` (static files, which another server may hand
+out), :class:`Hosts` (such a server).
 
 Broken package data is a :class:`~layerlens.model.Diagnostic`, never an exception: see :func:`bounded_read`.
 """
@@ -274,6 +275,30 @@ class BindsLibc(Protocol):
 
     def libc(self, fs: Filesystem) -> str | None:
         """The libc that an image has, told by its dynamic loader; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Something that a kept file counts on and the image does not have."""
+
+    path: ImagePath
+    """The file that asks."""
+    evidence: str
+    """``line 3: require "express" finds nothing``."""
+    wanted: str
+    """Its name, as seen from the file's directory."""
+    above: bool
+    """Whether it may be in any directory above as well."""
+    made_by: Callable[[str], bool]
+    """Whether a line for the shell, run in a directory, proves that ``wanted`` is in it afterwards."""
+
+
+@runtime_checkable
+class Lacks(Protocol):
+    """An ecosystem that knows what kept files count on and where it would be looked for."""
+
+    def lacks(self, image: ImageView) -> Iterable[Lack]:
+        """What is not there; asked when the search is over, so that ``image.diagnostics`` say what was missed."""
 
 
 @runtime_checkable

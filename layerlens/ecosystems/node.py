@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from json import loads
 from typing import TYPE_CHECKING, Any
 
-from layerlens.ecosystems import Explorer, ImageView, bounded_read
+from layerlens.ecosystems import Explorer, ImageView, Lack, bounded_read
 from layerlens.errors import LayerLensError
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Improvement, Package, StaticSite
 
@@ -95,6 +95,12 @@ class Node:
         from layerlens.ecosystems._node_needs import NodeExplorer
 
         return NodeExplorer(image)
+
+    def lacks(self, image: ImageView) -> Iterable[Lack]:
+        """Modules that the application asks for in vain."""
+        from layerlens.ecosystems._node_lacking import lacks
+
+        return lacks(image)
 
     def static_site(self, image: ImageView) -> StaticSite | None:
         """The built site that a preview server, a development server or a server of static files hands out."""
