@@ -267,7 +267,8 @@ class Image:
         plan, trouble = self._default_plan if recommend else (None, [])
         needed = None if plan is None else _needed_bytes(plan.needs)
         layers = []
-        for number, (source, layer) in enumerate(zip(self.source.layers, self.layers, strict=True)):
+        for number, layer in enumerate(self.layers):
+            source = layer.source
             instruction = made[number]
             sums = attribution.layer_categories[number]
             layers.append(
@@ -288,7 +289,7 @@ class Image:
             layer_bytes=attribution.live_bytes + waste.shadowed_bytes,
             live_bytes=attribution.live_bytes,
             shadowed_bytes=waste.shadowed_bytes,
-            compressed_bytes=sum(source.compressed_bytes for source in self.source.layers),
+            compressed_bytes=sum(layer.source.compressed_bytes or 0 for layer in self.layers),
             entries=self.fs.entry_count,
             live_files=attribution.live_files,
         )
@@ -419,9 +420,7 @@ class Image:
         planning.refuse_other_libc(made)
         values = {name: getattr(made, name) for name in made.__dataclass_fields__}
         lacking = self._forgotten(dockerfile, target, needs)
-        return Plan(
-            **values, reference=self.reference, source=dockerfile, target=target, forgotten=lacking
-        )
+        return Plan(**values, reference=self.reference, source=dockerfile, target=target, forgotten=lacking)
 
     def slim(
         self,
@@ -563,7 +562,7 @@ class Image:
                     fs=image.fs,
                     config=image.config,
                     packages=tuple(image.attribution.packages),
-                    layers=tuple(image.source.layers),
+                    layers=tuple(layer.source for layer in image.layers),
                 )
             except LayerLensError:
                 self._bases[reference] = bases.catalogued(reference)

@@ -933,29 +933,73 @@ def append_stages(dockerfile: Dockerfile, text: str, stages: str) -> str:
     return text + _in_its_manner(dockerfile, stages)
 
 
-def replace_stage(dockerfile: Dockerfile, target: Stage, stages: str) -> str:
-    """The file with ``target``, from FROM to its last instruction, replaced by ``stages``; all else untouched.
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """How a stage of a file with several is followed by the small one that is made of it."""
 
-    ``stages`` is as in :func:`append_stages`; it should give the last of its stages the target's name.
+    builder: str
+    """What the stage is called from now on."""
+    name: str | None
+    """What the new last stage is called: as the target was, where nothing else counts on that."""
+    takes_over: bool
+    """Whether the new stages come right behind the target; otherwise they come last of all."""
 
-    Raises:
-        DockerfileError: it is several stages and one after the target refers to a stage by number, which would
-            be another's then.
+
+def succession(dockerfile: Dockerfile, target: Stage) -> Succession:
+    """How the small stage comes after ``target``.
+
+    It takes over the target's name, so that ``--target`` means it, unless later stages are built upon the target or
+    copy from it, or name a stage by a number that would be another's then.
     """
-    added = len(re.findall(r"(?im)^[ \t]*FROM[ \t]", stages)) - 1
-    if added:
-        for stage in dockerfile.stages[target.index + 1 :]:
-            for instruction in stage.instructions:
-                if any(name.isdigit() and int(name) >= target.index for name in _sources(instruction)):
-                    raise DockerfileError(
-                        f"Dockerfile:{instruction.line}:{instruction.column}: refers to a stage by its number",
-                        "Name the stages with AS, and refer to them by name.",
-                    )
-    end = target.last.end
-    text = _in_its_manner(dockerfile, stages)
-    if not dockerfile.text[:end].endswith("\n"):
-        text = text.rstrip("\r\n")
-    return dockerfile.text[: target.origin.start] + text + dockerfile.text[end:]
+    if target.name is None:
+        is_last = target.index == len(dockerfile.stages) - 1
+        return Succession(
+            unused_stage_name(dockerfile), None if is_last else unused_stage_name(dockerfile, "slim"), is_last
+        )
+    if any(_counts_on(stage, target) for stage in dockerfile.stages[target.index + 1 :]):
+        return Succession(target.name, unused_stage_name(dockerfile, f"{target.name}-slim"), False)
+    return Succession(unused_stage_name(dockerfile, f"{target.name}-builder"), target.name, True)
+
+
+def _counts_on(stage: Stage, target: Stage) -> bool:
+    """Whether a later stage has need of the target as it is, or of the numbers of stages."""
+    names = [name for instruction in stage.instructions for name in _sources(instruction)]
+    return stage.from_stage == target.index or any(
+        name.lower() == target.name or (name.isdigit() and int(name) >= target.index) for name in names
+    )
+
+
+def succeed(dockerfile: Dockerfile, target: Stage, how: Succession, stages: str) -> str:
+    """The file with ``stages`` (see :func:`append_stages`) after ``target``, which is renamed; all else untouched."""
+    if target.name is None:
+        text, _ = as_builder(dockerfile, target, how.builder)
+    elif how.takes_over:
+        at = _start_of_name(target.origin)
+        text = dockerfile.text[:at] + how.builder + dockerfile.text[at + len(target.name) :]
+    else:
+        text = dockerfile.text
+    if not how.takes_over:
+        if how.name is not None:
+            stages = f"# other stages count on {target.label}: docker build --target {how.name}\n{stages}"
+        return append_stages(dockerfile, text, stages)
+    end = target.last.end + len(text) - len(dockerfile.text)
+    following = text[end:]
+    text = append_stages(dockerfile, text[:end], stages)
+    if following.strip() and not following.startswith(("\n", "\r\n")):
+        text += dockerfile.newline
+    return text + following
+
+
+def _start_of_name(origin: Instruction) -> int:
+    """Offset in the text of the stage's name in its FROM."""
+    name = origin.words[2]
+    for line in reversed(list(re.finditer(r"[^\n]*\n|[^\n]+\Z", origin.source))):
+        if not line[0].lstrip().startswith("#") and name in line[0]:
+            return origin.start + line.start() + line[0].rindex(name)
+    raise DockerfileError(
+        f"Dockerfile:{origin.line}:{origin.column}: the stage's name is broken over lines",
+        "Write FROM, the image and its name on one line.",
+    )
 
 
 def insert_after(dockerfile: Dockerfile, instruction: Instruction, lines: Sequence[str]) -> str:

@@ -54,30 +54,35 @@ def written(
 
     ``reference`` is the image, which becomes the builder where no Dockerfile is given. ``source`` is the user's own
     file and ``target`` the stage that built the image; everything in it stays, and a stage that has no name gets one.
-    ``name`` is the file's own name, which the list of paths takes after. With nothing to gain the file comes
-    back as it was.
+    Of a file with several stages only the target is improved, and what replaces it takes over its place and its name,
+    so that ``--target`` builds the small image from now on. ``name`` is the file's own name, which the list of paths
+    takes after. With nothing to gain the file comes back as it was.
     """
     if plan.nothing_to_gain and source is not None:
         return Written(source.text)
-    if source is not None and target is not None:
+    if source is None or target is None:
+        source = text_of.parse("FROM scratch\n")
+        stage = _RuntimeStage(plan, "builder", source, name)
+        text = text_of.append_stages(source, f"{lines_of.from_line(reference, 'builder')}\n", stage.text())
+    elif target.index == 0 and len(source.stages) == 1:
         text, builder = text_of.as_builder(source, target)
-        taken = source
+        stage = _RuntimeStage(plan, builder, source, name)
+        text = text_of.append_stages(source, text, stage.text())
     else:
-        text, builder, taken = (
-            f"{lines_of.from_line(reference, 'builder')}\n",
-            "builder",
-            text_of.parse("FROM scratch\n"),
-        )
-    stage = _RuntimeStage(plan, builder, taken, name)
-    text = text_of.append_stages(taken, text, stage.text())
+        place = text_of.succession(source, target)
+        stage = _RuntimeStage(plan, place.builder, source, name, place.name)
+        text = text_of.succeed(source, target, place, stage.text())
     return Written(text, stage.files(), tuple(stage.copies))
 
 
 class _RuntimeStage:
     """The stages that follow the builder."""
 
-    def __init__(self, plan: Plan, builder: str, taken: Dockerfile, name: str) -> None:
-        self.plan, self.builder, self.taken, self.name = plan, builder, taken, name
+    def __init__(
+        self, plan: Plan, builder: str, taken: Dockerfile, name: str, final: str | None = None
+    ) -> None:
+        self.plan, self.builder, self.taken, self.name, self.final = plan, builder, taken, name, final
+        self.escape = taken.escape
         self.config: ImageConfig = plan.needs.config
         """The builder's; the result's is the plan's."""
         self.copies: list[tuple[str, Copy]] = []
@@ -114,7 +119,7 @@ class _RuntimeStage:
     def _on_base(self, base: Base) -> Iterator[str]:
         plan = self.plan
         origin = yield from self._pruned()
-        yield lines_of.from_line(base.reference)
+        yield lines_of.from_line(base.reference, self.final)
         if base.config is not None and not _is_root(base.config.user):
             yield "USER root"
         if plan.exchange is not None:
@@ -133,7 +138,9 @@ class _RuntimeStage:
     def _copied(self, origin: str) -> Iterator[str]:
         for copy in self.plan.copies:
             if copy.image is None:
-                line = lines_of.copy_line(copy.sources, _target(copy), origin, _owner(copy))
+                line = lines_of.copy_line(
+                    copy.sources, _target(copy), origin, _owner(copy), escape=self.escape
+                )
                 self.copies.append((line, copy))
                 yield line
 
@@ -185,12 +192,15 @@ class _RuntimeStage:
         if base is not None and base.entrypoint and not config.entrypoint:
             # The base's own ENTRYPOINT would run before the image's CMD.
             yield from lines_of.carried_config_lines(
-                config, replace(base, entrypoint=None), without=("ENTRYPOINT", "CMD")
+                config,
+                replace(base, entrypoint=None),
+                without=("ENTRYPOINT", "CMD"),
+                escape=self.escape,
             )
             yield "ENTRYPOINT []"
             yield lines_of.exec_line("CMD", config.cmd or ())
             return
-        yield from lines_of.carried_config_lines(config, base)
+        yield from lines_of.carried_config_lines(config, base, escape=self.escape)
 
     # -- on nothing ----------------------------------------------------------------------------------------
 
@@ -202,14 +212,14 @@ class _RuntimeStage:
                 yield "USER root"
             yield from self._gathering(self.plan.fs, self.gathered)
             yield ""
-            yield lines_of.from_line("scratch")
-            line = lines_of.copy_line([STAGING], "/", staging)
+            yield lines_of.from_line("scratch", self.final)
+            line = lines_of.copy_line([STAGING], "/", staging, escape=self.escape)
             self.copies.extend((line, copy) for copy in self.plan.copies)
             yield line
         else:
-            yield lines_of.from_line("scratch")
+            yield lines_of.from_line("scratch", self.final)
             yield from self._plain_copies()
-        yield from lines_of.carried_config_lines(self.plan.config, None)
+        yield from lines_of.carried_config_lines(self.plan.config, None, escape=self.escape)
 
     def _served(self, exchange: Exchange) -> Iterator[str]:
         """A server out of its own image, and the site out of the builder."""
@@ -222,12 +232,12 @@ class _RuntimeStage:
         yield from _writing_lines(exchange.hosting.files)
         yield from self._gathering(exchange.closure.fs, self.gathered)
         yield ""
-        yield lines_of.from_line("scratch")
-        line = lines_of.copy_line([STAGING], "/", server)
+        yield lines_of.from_line("scratch", self.final)
+        line = lines_of.copy_line([STAGING], "/", server, escape=self.escape)
         self.copies.extend((line, copy) for copy in self.plan.copies if copy.image is not None)
         yield line
         yield from self._copied(origin)
-        yield from lines_of.carried_config_lines(self.plan.config, None)
+        yield from lines_of.carried_config_lines(self.plan.config, None, escape=self.escape)
 
     def _gathering(self, fs: Filesystem, paths: Sequence[str]) -> Iterator[str]:
         tar = "tar --no-recursion"
@@ -241,7 +251,7 @@ class _RuntimeStage:
             listing = f"printf '%s\\n' \\\n{quoted} \\\n        > {STAGING}.paths"
             yield f"RUN mkdir {STAGING} \\\n && {listing} \\\n && {pipe}"
             return
-        yield lines_of.copy_line([f"{self.name}{PATHS_SUFFIX}"], f"{STAGING}.paths")
+        yield lines_of.copy_line([f"{self.name}{PATHS_SUFFIX}"], f"{STAGING}.paths", escape=self.escape)
         yield f"RUN mkdir {STAGING} \\\n && {pipe}"
 
     def _plain_copies(self) -> Iterator[str]:
@@ -253,7 +263,7 @@ class _RuntimeStage:
                 by_folder.setdefault(path.rpartition("/")[0], []).append(path)
         rows = {copy.group: copy for copy in self.plan.copies}
         for folder, sources in sorted(by_folder.items()):
-            line = lines_of.copy_line(sources, f"{folder}/", self.builder)
+            line = lines_of.copy_line(sources, f"{folder}/", self.builder, escape=self.escape)
             if rows:
                 self.copies.append((line, next(iter(rows.values()))))
             yield line

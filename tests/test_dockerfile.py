@@ -294,14 +294,21 @@ def test_rewriting_leaves_the_rest_alone(path: Path) -> None:
         again = parse(inserted)
         assert again.stages[target.index].last.words == ("last   one",)
         assert len(every(again)) == len(every(parsed)) + 1
-        replaced = dockerfile.replace_stage(
-            parsed, target, f"{dockerlines.from_line('scratch', name)}\nCMD []"
-        )
-        again = parse(replaced)
-        assert again.stages[target.index].base == "scratch"
-        assert replaced.startswith(text[: target.origin.start])
-        assert replaced.endswith(text[target.last.end :])
-        assert ("\r\n" in text) == ("\r\n" in replaced)
+        how = dockerfile.succession(parsed, target)
+        stages = f"{dockerlines.from_line('scratch', how.name)}\nCOPY --from={how.builder} /x /x\n"
+        followed = dockerfile.succeed(parsed, target, how, stages)
+        again = parse(followed)
+        small = again.stages[target.index + 1 if how.takes_over else -1]
+        assert (again.stages[target.index].name, small.name, small.base) == (how.builder, how.name, "scratch")
+        if how.takes_over:
+            assert small.name == target.name
+        assert [stage.origin.words[0] for stage in again.stages if stage is not small] == [
+            stage.origin.words[0] for stage in parsed.stages
+        ]
+        assert followed.startswith(text[: target.origin.start])
+        if how.takes_over and target is not parsed.stages[-1]:
+            assert followed.endswith(text[target.last.end :])
+        assert ("\r\n" in text) == ("\r\n" in followed)
 
 
 def test_lines_go_behind_an_instruction() -> None:
@@ -318,11 +325,35 @@ def test_lines_go_behind_an_instruction() -> None:
     assert dockerfile.insert_after(alone, alone.stages[0].origin, ["COPY a b"]) == "FROM a\nCOPY a b\n"
 
 
-def test_a_stage_that_is_named_by_number_is_not_moved() -> None:
-    parsed = parse("FROM a\nFROM b AS run\nFROM c\nCOPY --from=1 /x /x\n")
-    with pytest.raises(DockerfileError, match=r"^Dockerfile:4:1: refers to a stage by its number"):
-        dockerfile.replace_stage(parsed, parsed.stages[1], "FROM x AS s\nFROM y AS run\n")
-    assert parse(dockerfile.replace_stage(parsed, parsed.stages[1], "FROM y AS run\n")).stages[1].base == "y"
+def followed(text: str, index: int) -> str:
+    parsed = parse(text)
+    how = dockerfile.succession(parsed, parsed.stages[index])
+    stages = f"{dockerlines.from_line('d', how.name)}\nCOPY --from={how.builder} /x /x\n"
+    return dockerfile.succeed(parsed, parsed.stages[index], how, stages)
+
+
+def test_the_small_stage_takes_over_the_name_and_the_place() -> None:
+    small = "FROM d AS run\nCOPY --from=run-builder /x /x\n"
+    assert followed("FROM a AS b\nFROM --platform=$X c  as  Run\nCMD x\n", 1) == (
+        f"FROM a AS b\nFROM --platform=$X c  as  run-builder\nCMD x\n\n{small}"
+    )
+    assert followed("FROM a AS run\nCMD x\n\n# others\nFROM b\n", 0) == (
+        f"FROM a AS run-builder\nCMD x\n\n{small}\n# others\nFROM b\n"
+    )
+    assert followed("FROM a\nFROM b\nCMD x", 1) == (
+        "FROM a\nFROM b AS builder\nCMD x\n\nFROM d\nCOPY --from=builder /x /x\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "other", ["FROM run", "FROM c\nCOPY --from=RUN /x /x", "FROM c\nCOPY --from=1 /x /x"]
+)
+def test_a_stage_that_others_count_on_stays(other: str) -> None:
+    text = f"FROM a\nFROM b AS run\n{other}\n"
+    assert followed(text, 1) == (
+        f"{text}\n# other stages count on run: docker build --target run-slim\n"
+        "FROM d AS run-slim\nCOPY --from=run /x /x\n"
+    )
 
 
 def test_generated_lines_use_the_files_escape_character() -> None:
