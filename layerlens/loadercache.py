@@ -11,6 +11,7 @@ follows it, and is all that a loader since 2.2 reads.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -66,6 +67,37 @@ def loader_cache(fs: Filesystem, kept: Collection[ImagePath]) -> bytes | None:
         return None
     entries = tuple(entry for entry in cache.entries if _is_kept(fs, kept, entry.path))
     return encode_cache(Cache(cache.order, cache.flags, entries, cache.hwcaps))
+
+
+def joined_cache(first: Cache, second: Cache) -> Cache:
+    """Both tables in one, in the order that the loader's search relies on; of one library, the first's entry counts.
+
+    Of the second's entries those for glibc-hwcaps folders are left out, since its numbers for them are others: the
+    loader takes the library that every processor runs.
+    """
+    known = {(entry.name, entry.flags) for entry in first.entries}
+    more = (
+        entry
+        for entry in second.entries
+        if (entry.name, entry.flags) not in known and not entry.hwcap & _HWCAP_EXTENSION
+    )
+    # elf/cache.c, compare(): by name, then by flags, descending; what is left keeps its order.
+    entries = sorted(
+        [*first.entries, *more], key=lambda entry: (_order(entry.name), entry.flags), reverse=True
+    )
+    return Cache(first.order, first.flags, tuple(entries), first.hwcaps)
+
+
+def _order(name: bytes) -> list[tuple[int, int, bytes]]:
+    """What glibc compares of a name (sysdeps/generic/dl-cache.h, _dl_cache_libcmp): runs of digits as numbers."""
+    found = []
+    for run in re.findall(rb"[0-9]+|[^0-9]", name, re.DOTALL):
+        if run.isdigit():
+            digits = run.lstrip(b"0")
+            found.append((1, len(digits), digits))
+        else:
+            found.append((0, run[0] - 256 if run[0] > 127 else run[0], b""))
+    return found
 
 
 def _is_kept(fs: Filesystem, kept: Collection[ImagePath], path: bytes) -> bool:

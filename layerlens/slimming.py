@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from layerlens.destinations import Compression, DockerArchive, OutputFormat, Written, is_stream, write_image
+from layerlens.ecosystems import Extends, ecosystems
 from layerlens.errors import OutputError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.loadercache import PATH as LOADER_CACHE
-from layerlens.loadercache import loader_cache, parse_cache
+from layerlens.loadercache import Cache, encode_cache, joined_cache, loader_cache, parse_cache
 from layerlens.loading import engine_of, in_engine, loaded
-from layerlens.model import EntryType, ImageConfig, ImagePath
+from layerlens.model import EntryType, ImageConfig, ImagePath, Package
 from layerlens.plan import Plan, group_of
 from layerlens.probing import Probe
 from layerlens.report import diagnostic_row, display
@@ -167,22 +168,51 @@ def _kind(kind: int | None) -> str:
 
 def rewritten(plan: Plan) -> dict[ImagePath, bytes]:
     """Files that have another content in the slim image, so that they say what is there."""
+    base = plan.base.fs if plan.base is not None else None
     found = dict(plan.rewrites)
-    cache = loader_cache(plan.fs, present(plan)) if plan.fs.exists(LOADER_CACHE) else None
-    if cache is not None and parse_cache(cache).entries:
-        found[LOADER_CACHE] = cache
-    found.update(_accounts(plan))
+    raw = loader_cache(plan.fs, present(plan)) if plan.fs.exists(LOADER_CACHE) else None
+    cache = None if raw is None else parse_cache(raw)
+    if base is not None:
+        cache = _joined(cache, base)
+        found.update(_packages_on(plan, base))
+        found.update(_accounts(plan, base))
+    if cache is not None and cache.entries:
+        found[LOADER_CACHE] = encode_cache(cache)
     return found
 
 
-def _accounts(plan: Plan) -> dict[ImagePath, bytes]:
+def _joined(cache: Cache | None, base: Filesystem) -> Cache | None:
+    """The image's loader cache with what only the base has; None where the base's own says all."""
+    raw = loader_cache(base, base.live) if base.exists(LOADER_CACHE) else None
+    theirs = None if raw is None else parse_cache(raw)
+    if cache is None or theirs is None:
+        return cache
+    joined = joined_cache(cache, theirs)
+    return None if set(joined.entries) == set(theirs.entries) else joined
+
+
+def _packages_on(plan: Plan, base: Filesystem) -> dict[ImagePath, bytes]:
+    """The base's package databases with the packages of which something was copied onto it."""
+    assert plan.base is not None
+    added: dict[str, dict[int, Package]] = {}
+    for path in kept_paths(plan):
+        owner = plan.needs.attribution.owner_of(path)
+        if owner is not None and owner.is_os and owner.name not in plan.base.os_packages:
+            added.setdefault(owner.ecosystem, {})[id(owner)] = owner
+    found: dict[ImagePath, bytes] = {}
+    for ecosystem in ecosystems():
+        if isinstance(ecosystem, Extends) and ecosystem.name in added:
+            packages = sorted(added[ecosystem.name].values(), key=lambda one: (one.name, one.version))
+            found.update(ecosystem.extended(base, plan.fs, packages))
+    return found
+
+
+def _accounts(plan: Plan, base: Filesystem) -> dict[ImagePath, bytes]:
     """The base's own passwd(5) and group(5) with the lines that it lacks."""
-    base = plan.base.fs if plan.base is not None else None
     found: dict[ImagePath, bytes] = {}
     for path, line in plan.accounts:
         if path not in found:
-            there = base is not None and base.is_file(path)
-            found[path] = base.read(path, _ACCOUNTS_BYTES) if base is not None and there else b""
+            found[path] = base.read(path, _ACCOUNTS_BYTES) if base.is_file(path) else b""
             if found[path] and not found[path].endswith(b"\n"):
                 found[path] += b"\n"
         found[path] += line.encode("utf-8", "surrogateescape") + b"\n"

@@ -14,7 +14,7 @@ from serverkit import Images, image_id, images, program
 
 import layerlens
 from layerlens.errors import OutputError, UnavailableError, UsageError
-from layerlens.loadercache import Cache, CacheEntry, encode_cache, parse_cache
+from layerlens.loadercache import Cache, CacheEntry, encode_cache, joined_cache, parse_cache
 from layerlens.probing import ExecProbe, HttpProbe, Probe
 from layerlens.slimming import Destination, Proof, Slimmed
 
@@ -31,6 +31,12 @@ Status: install ok installed
 Version: 1.0
 Architecture: amd64
 Description: t
+
+Package: other
+Status: install ok installed
+Version: 2.0
+Architecture: amd64
+Description: o
 
 """
 CACHE = encode_cache(
@@ -65,6 +71,7 @@ MEMBERS: dict[str, Any] = {
     "/app/main.txt": b"text",
     "/var/lib/dpkg/status": STATUS,
     "/var/lib/dpkg/info/tool.list": b"/.\n/usr/lib\n/usr/lib/liba.so.1\n",
+    "/var/lib/dpkg/info/other.list": b"/.\n/usr/lib\n/usr/lib/libb.so.1\n",
     "/var/lib/dpkg/info/base-files.list": b"/.\n/usr/share/sh\n",
 }
 KEEP = ("/usr/lib/liba.so.1", "/app", "/bin/sh")
@@ -116,8 +123,8 @@ def test_loader_cache_and_package_database_say_what_is_there(tmp_path: Path) -> 
 def test_what_is_left_to_attack_is_counted(tmp_path: Path) -> None:
     told = made(archive(tmp_path), output=tmp_path / "slim.tar").to_dict()["security"]
     assert told["before"] == {
-        "packages": 3,
-        "packages_by_ecosystem": {"dpkg": 2, "node": 1},
+        "packages": 4,
+        "packages_by_ecosystem": {"dpkg": 3, "node": 1},
         "setuid": ["/usr/bin/su", "/usr/bin/wall"],
         "shells": ["/bin/dash", "/bin/sh"],
         "package_managers": ["/usr/bin/apt-get"],
@@ -188,7 +195,34 @@ BASE: dict[str, Any] = {
     "/etc/group": b"root:x:0:\n",
     "/tmp/": Dir(mode=0o1777),
     "/usr/bin/su": File(data=b"\x7fsu", mode=0o4755),
+    "/etc/os-release": b"ID=debian\n",
+    "/etc/ld.so.cache": encode_cache(
+        Cache(
+            "<",
+            0,
+            (
+                CacheEntry(3, b"libz.so.1", b"/usr/lib/libz.so.1", 0, 0),
+                CacheEntry(3, b"liba.so.1", b"/usr/lib/liba.so.1", 0, 0),
+            ),
+        )
+    ),
+    "/var/lib/dpkg/status": STATUS.partition(b"Package: tool")[0],
+    "/var/lib/dpkg/info/base-files.list": b"/.\n/etc/os-release\n",
 }
+
+
+def test_joined_loader_caches_are_in_ldconfigs_order() -> None:
+    raw = Path("/etc/ld.so.cache")
+    if not raw.exists():
+        pytest.skip("this machine has no loader cache")
+    cache = parse_cache(raw.read_bytes())
+    if any(entry.hwcap for entry in cache.entries):
+        cache = Cache(cache.order, cache.flags, tuple(entry for entry in cache.entries if not entry.hwcap))
+    halves = [Cache(cache.order, cache.flags, cache.entries[start::2]) for start in (0, 1)]
+    assert len(cache.entries) > 20
+    for one, two in (halves, halves[::-1]):
+        assert [entry.name for entry in joined_cache(one, two).entries] == [e.name for e in cache.entries]
+    assert joined_cache(cache, halves[0]).entries == cache.entries
 
 
 def test_on_a_base_only_what_that_lacks_is_added(tmp_path: Path) -> None:
@@ -204,11 +238,16 @@ def test_on_a_base_only_what_that_lacks_is_added(tmp_path: Path) -> None:
             assert fs.read_text("/etc/passwd").splitlines()[-1] == "app:x:1000:1000::/srv:/bin/sh"
             assert fs.read_text("/etc/passwd").startswith("root:x:0:0:root:/root:/bin/sh\n")
             assert opened.config.user == "app"
+            cache = parse_cache(fs.read("/etc/ld.so.cache"))
+            assert [entry.name for entry in cache.entries] == [b"libz.so.1", b"libb.so.1", b"liba.so.1"]
+            names = {package.name for package in opened.attribution.packages if package.is_os}
+            assert names == {"base-files", "other"}, "the base's, and what was copied onto it"
         assert found.to_dict()["layers"][0]["title"] == "runtime image"
         assert "/usr/bin/su" in found.after.setuid
-    assert found.size_bytes == sum(entry.size_bytes for entry in live(output).values()) + len(
-        BASE["/etc/passwd"] + BASE["/etc/group"]
-    )
+    shadowed = ("/etc/passwd", "/etc/group", "/etc/ld.so.cache", "/var/lib/dpkg/status")
+    assert found.to_dict()["rewritten"] == sorted(shadowed)
+    visible = sum(entry.size_bytes for entry in live(output).values())
+    assert found.size_bytes == visible + sum(len(BASE[path]) for path in shadowed)
 
 
 def test_a_base_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

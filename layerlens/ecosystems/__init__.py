@@ -257,6 +257,16 @@ class Reduces(Protocol):
         """The database files as they are to be, by path; those that are not listed go as they are kept."""
 
 
+@runtime_checkable
+class Extends(Protocol):
+    """An ecosystem whose package database takes packages that were copied from another image."""
+
+    def extended(
+        self, base: Filesystem, fs: Filesystem, added: Sequence[Package]
+    ) -> Mapping[ImagePath, bytes]:
+        """The database files of ``base`` with ``added``, which are packages of ``fs``, by path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """The C library that a file is built for, and what proves it."""

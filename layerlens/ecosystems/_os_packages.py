@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, os_release
+from layerlens.ecosystems import READ_LIMIT, UNNEEDED_CATEGORIES, Explorer, ImageView, os_release
 from layerlens.model import Command, Edge, EntryType, ImagePath, Package
 
 if TYPE_CHECKING:
@@ -442,6 +442,15 @@ def run_line(before: Sequence[str], install: str, names: Sequence[str], after: S
 
 
 MOST_IN_A_LINE = 4
+
+
+def with_stanzas(base: Filesystem, added: Mapping[ImagePath, bytes]) -> dict[ImagePath, bytes]:
+    """Databases of stanzas, as a base has them, with more stanzas at their end."""
+    found = {}
+    for path, stanzas in added.items():
+        there = base.read(path, READ_LIMIT).strip(b"\n") if base.is_file(path) else b""
+        found[path] = (there + b"\n\n" if there else b"") + stanzas
+    return found
 
 
 def same_release(one: Filesystem, other: Filesystem, version_parts: int | None) -> bool:

@@ -18,6 +18,7 @@ from layerlens.ecosystems._os_packages import (
     has_program,
     run_line,
     same_release,
+    with_stanzas,
 )
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
 
@@ -145,6 +146,12 @@ class Apk:
                 left = [stanza for stanza in stanzas if _name_and_version(stanza) in names.get(real, ())]
                 found[real] = b"".join(stanza.strip(b"\n") + b"\n\n" for stanza in left)
         return found
+
+    def extended(
+        self, base: Filesystem, fs: Filesystem, added: Sequence[Package]
+    ) -> Mapping[ImagePath, bytes]:
+        """The base's database with the stanzas of the added packages, each as it was."""
+        return with_stanzas(base, self.reduced(fs, added))
 
 
 def alternatives(requirement: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from layerlens.ecosystems._os_packages import (
     has_program,
     run_line,
     same_release,
+    with_stanzas,
 )
 from layerlens.model import Diagnostic, EntryType, ImageConfig, ImagePath, Package
 
@@ -390,6 +391,12 @@ class Dpkg:
                     if fs.is_file(path):
                         found[path] = fs.read(path, READ_LIMIT)
         return found
+
+    def extended(
+        self, base: Filesystem, fs: Filesystem, added: Sequence[Package]
+    ) -> Mapping[ImagePath, bytes]:
+        """The base's database with the stanzas of the added packages, each as it was."""
+        return with_stanzas(base, self.reduced(fs, added))
 
 
 def alternatives(relation: str) -> tuple[str, ...]:
