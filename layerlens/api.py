@@ -152,6 +152,8 @@ class Image:
         self._progress = progress
         self._layers: list[Layer] | None = None
         self._bases: dict[str, Base | None] = {}
+        self._unopened: dict[str, str] = {}
+        """Why a runtime image could not be opened."""
         self._base_images: list[Image] = []
 
     @property
@@ -525,16 +527,16 @@ class Image:
             base = self._open_base(runtime)
             if base is None:
                 raise UsageError(
-                    f"the runtime image {runtime} cannot be opened and is not in the catalogue",
+                    f"the runtime image {runtime} cannot be opened ({self._unopened[runtime]}), and the catalogue "
+                    "does not know it",
                     "Pull it, name an archive of it, or choose --runtime base or scratch.",
                 )
             return base, choice, []
         if runtime is None and is_static(needs):
             return None, choice, []
-        for name in choice.images:
-            base = self._open_base(name)
-            if base is not None:
-                return base, choice, []
+        found = next(bases.opened_first(choice.images, self._open_base), None)
+        if found is not None:
+            return found, choice, []
         if runtime == "base":
             tried = ", ".join(choice.images) or "no image is known for it"
             raise UsageError(
@@ -564,7 +566,8 @@ class Image:
                     packages=tuple(image.attribution.packages),
                     layers=tuple(layer.source for layer in image.layers),
                 )
-            except LayerLensError:
+            except LayerLensError as error:
+                self._unopened[reference] = error.message
                 self._bases[reference] = bases.catalogued(reference)
         return self._bases[reference]
 

@@ -8,7 +8,7 @@ the needs of that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from layerlens.attribution import Attribution
@@ -17,13 +17,10 @@ from layerlens.filesystem import Filesystem
 from layerlens.graph import Needs
 from layerlens.history import parse_config
 from layerlens.model import Edge, EntryType, ImageConfig, ImagePath, StaticSite
-from layerlens.runtime import SCRATCH, Base, Choice, servers
+from layerlens.runtime import SCRATCH, Base, Choice, OpenBase, opened_first, servers
 
 SERVED_WITHOUT = frozenset(["vcs", "secrets"])
 """Categories of files that a site does not consist of, wherever they lie."""
-
-OpenBase = Callable[[str], Base | None]
-"""From a reference to the image, opened or from the catalogue; None where it is neither."""
 
 
 class SiteNeeds(Needs):
@@ -178,7 +175,7 @@ def proposed(
     root = fs.follow(site.root) or site.root
     names = [path.rpartition("/")[2] for path in fs.walk_files(root)]
     extensions = {name.rpartition(".")[2] for name in names if "." in name}
-    for base in _opened_first(images, open_base):
+    for base in opened_first(images, open_base):
         hosting = _hosting(base.fs, site, extensions, fs.is_file(f"{root}/404.html"))
         if hosting is None or (base.fs is None and runtime == SCRATCH):
             continue
@@ -186,18 +183,6 @@ def proposed(
         closure = _closure(base, hosting) if runtime == SCRATCH else None
         return Exchange(site, root, base, hosting, needs, choice, closure), images
     return None, images
-
-
-def _opened_first(images: Sequence[str], open_base: OpenBase) -> Iterator[Base]:
-    """The images that there are; those that only the catalogue knows last."""
-    catalogued = []
-    for name in images:
-        base = open_base(name)
-        if base is not None and base.opened:
-            yield base
-        elif base is not None:
-            catalogued.append(base)
-    yield from catalogued
 
 
 def _hosting(

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from layerlens.categories import CATEGORIES
+from layerlens.dockerlines import inexpressible
 from layerlens.ecosystems import Binding, BindsLibc, Improves, Installs, Reduces, Unpacks, ecosystems
 from layerlens.errors import UsageError
 from layerlens.filesystem import Filesystem
@@ -409,11 +410,7 @@ class _Planner:
         estimated = totals.copy_bytes + totals.base_bytes + totals.package_bytes
         if self.exchange is not None:
             estimated += self.exchange.written_bytes
-        if self.base is not None and not self.base.opened:
-            self.warnings.append(
-                f"{self.base.reference} could not be opened: its size is the catalogue's ({self.base.source}), and "
-                "which of the needed files it holds is assumed"
-            )
+        self.warnings.extend(self._late_warnings())
         return Plan(
             needs=self.needs,
             runtime=SCRATCH if self.base is None else "base",
@@ -443,6 +440,36 @@ class _Planner:
             exchange=self.exchange,
         )
 
+    def _late_warnings(self) -> Iterator[str]:
+        """What the plan cannot know, or cannot say in a Dockerfile."""
+        base = self.base
+        if base is not None and not base.opened:
+            yield (
+                f"{base.reference} could not be opened: its size is the catalogue's ({base.source}), and which of "
+                "the needed files it holds is assumed"
+            )
+            assumed = self._assumed_packages(base)
+            if assumed:
+                yield (
+                    f"{base.reference} is assumed to have these packages, of which something is needed; install "
+                    f"what it lacks: {' '.join(assumed)}"
+                )
+        config = self.needs.config if self.exchange is None else self.exchange.config
+        for what in inexpressible(config):
+            yield f"a Dockerfile cannot say {what}: it is left out"
+
+    def _assumed_packages(self, base: Base) -> list[str]:
+        """OS packages of which something is needed; with another C library those alone that hold no code."""
+        code: set[str] = set()
+        found: set[str] = set()
+        for path in self.needs.kept:
+            owner = self.attribution.owner_of(path)
+            if owner is not None and owner.is_os and self.fs.type_of(path) == _FILE:
+                found.add(owner.name)
+                if self.needs.view.head(path)[:4] == b"\x7fELF":
+                    code.add(owner.name)
+        return sorted(found - code if base.libc not in (None, libc_of(self.fs)) else found)
+
     # -- verdicts ------------------------------------------------------------------------------------------
 
     def _judge(self) -> None:
@@ -455,8 +482,8 @@ class _Planner:
 
     def _judged(self, path: ImagePath, base: Base) -> Verdict:
         owner = self.attribution.owner_of(path)
-        if base.fs is None:  # only its size is known: what the table calls the family's own is assumed there
-            system = owner is not None and owner.is_os
+        if base.fs is None:  # only its size is known: what the system and the family bring is assumed there
+            system = (owner is not None and owner.is_os) or self.fs.layer_of(path) in self.base_layers
             return "base" if system or in_tree(path, self.choice.tree) else "copy"
         if self._base_has(path, base.fs, owner) or self._is_derived(path, base.fs):
             return "base"
@@ -522,6 +549,11 @@ class _Planner:
                 if name is not None:
                     return name
         return None
+
+    @cached_property
+    def base_layers(self) -> frozenset[int]:
+        """The layers of the image that the builder's Dockerfile began with."""
+        return frozenset(i.layer for i in self.instructions if i.from_base and i.layer is not None)
 
     @cached_property
     def installers(self) -> dict[str, Installs]:
@@ -739,6 +771,8 @@ class _Planner:
         ]
         gids |= {_number(row[3]) for row in wanted if len(row) > 3}
         installed = {package.name for package in self.installed}
+        if other is None:  # every image has root
+            known_users, known_groups = {"root": []}, {"root": []}
         for row in wanted:
             if row[0] not in known_users and row[0] not in installed:
                 yield "/etc/passwd", ":".join(row)
@@ -854,13 +888,13 @@ class _Planner:
         """musl bases of the family, where nothing that is copied is bound to glibc and no package is installed."""
         if self.base is None or self.installed or bound_to_other("musl", self.needs, self.verdicts):
             return
+        written = 0 if self.exchange is None else self.exchange.written_bytes
         for base in self.musl:
             if base.reference != self.base.reference:
-                yield Alternative(
-                    base.reference,
-                    base.size_bytes + totals.copy_bytes,
-                    "nothing that is copied is bound to glibc",
-                )
+                reason = "nothing that is copied is bound to glibc"
+                if not base.opened:
+                    reason += f"; it could not be opened, and its size is the catalogue's ({base.source})"
+                yield Alternative(base.reference, base.size_bytes + totals.copy_bytes + written, reason)
 
     def _rewrites(self) -> dict[ImagePath, bytes]:
         """Package databases cut to the packages of which something is kept."""
@@ -1277,8 +1311,10 @@ def refuse_other_libc(plan: Plan) -> None:
         UsageError: with the first files that prove it.
     """
     base = plan.base
-    libc = None if base is None or base.fs is None else libc_of(base.fs)
-    if base is None or libc is None:
+    if base is None:
+        return
+    libc = base.libc if base.fs is None else libc_of(base.fs)
+    if libc is None:
         return
     bound = bound_to_other(libc, plan.needs, plan.verdicts)
     if bound:

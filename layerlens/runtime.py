@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
@@ -35,6 +35,8 @@ class Base:
     packages: tuple[Package, ...] = field(default=(), repr=False)
     source: str | None = None
     """Where ``size_bytes`` was read, for a base that was not opened."""
+    libc: str | None = None
+    """The C library that the catalogue says it has, for a base that was not opened."""
     layers: tuple[SourceLayer, ...] = field(default=(), repr=False)
     """Its layers as stored, base first, for an image that stands on them."""
 
@@ -76,9 +78,30 @@ def _sizes() -> dict[str, Any]:
 
 
 def catalogued(reference: str) -> Base | None:
-    """The base as the catalogue knows it: a size and where it was read."""
-    row = _sizes().get(reference)
-    return None if row is None else Base(reference, row["size_bytes"], source=row["source"])
+    """The base as the catalogue knows it: a size, where it was read, and the C library.
+
+    An official image is known under its short name, whatever it is called by (distribution-spec's reference grammar
+    as Docker normalises it: ``docker.io/library/node:18-alpine``, ``node`` for ``node:latest``).
+    """
+    name = reference.removeprefix("docker://").removeprefix("docker.io/").removeprefix("library/")
+    row = _sizes().get(name if ":" in name else f"{name}:latest")
+    return None if row is None else Base(reference, row["size_bytes"], source=row["source"], libc=row["libc"])
+
+
+OpenBase = Callable[[str], Base | None]
+"""From a reference to the image, opened or from the catalogue; None where it is neither."""
+
+
+def opened_first(images: Iterable[str], open_base: OpenBase) -> Iterator[Base]:
+    """Those of the images that there are, opened as they are asked for; those that only the catalogue knows last."""
+    known = []
+    for name in images:
+        base = open_base(name)
+        if base is not None and base.opened:
+            yield base
+        elif base is not None:
+            known.append(base)
+    yield from known
 
 
 def choose(

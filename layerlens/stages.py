@@ -126,7 +126,7 @@ class _RuntimeStage:
             yield from _writing_lines(plan.exchange.hosting.files)
         if plan.install_line:
             yield plan.install_line
-        accounts = _account_line(plan.accounts)
+        accounts = _account_line(plan.accounts, base.opened)
         if accounts:
             yield accounts
         yield from self._copied(origin)
@@ -310,22 +310,33 @@ def _owner(copy: Copy) -> str | None:
     return None if copy.owner is None else f"{copy.owner[0]}:{copy.owner[1]}"
 
 
-def _account_line(accounts: Sequence[tuple[str, str]]) -> str | None:
-    """The RUN that adds users and groups as the builder has them, with the same numbers."""
+def _account_line(accounts: Sequence[tuple[str, str]], known: bool) -> str | None:
+    """The RUN that adds users and groups as the builder has them, with the same numbers.
+
+    Without ``known``, nobody has looked whether the runtime image has them: the shell does.
+    """
     if not accounts:
         return None
-    parts = [f"echo {shlex.quote(line)} >> {file}" for file, line in accounts]
+    parts = []
+    for file, line in accounts:
+        added = f"echo {shlex.quote(line)} >> {file}"
+        name = line.partition(":")[0]
+        parts.append(added if known else f"{{ grep -q {shlex.quote(f'^{name}:')} {file} || {added}; }}")
     return "RUN " + " \\\n && ".join(parts)
 
 
 def _making_line(made: Sequence[Made], loader_cache: bool) -> str | None:
     """The RUN for links, empty directories and attributes."""
     parts: list[str] = []
+    folder = None
     for one in made:
         path = shlex.quote(one.path)
         if one.kind == "symlink":
-            folder = shlex.quote(one.path.rpartition("/")[0] or "/")
-            parts.append(f"mkdir -p {folder} && ln -sfn {shlex.quote(one.link_target)} {path}")
+            above = one.path.rpartition("/")[0]
+            if above and above != folder:
+                parts.append(f"mkdir -p {shlex.quote(above)}")
+                folder = above
+            parts.append(f"ln -sfn {shlex.quote(one.link_target)} {path}")
             continue
         if one.kind == "directory":
             parts.append(f"mkdir -p {path}")
