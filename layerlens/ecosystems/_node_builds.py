@@ -58,8 +58,8 @@ FOREIGN_NAME = re.compile(
     r"(?:[^/]*[._-](?:umd|amd|iife|min|browser|browserified|standalone|global|bundle|esm|es6|esnext|slim|cdn)"
     r"|browser|cdn|umd|amd|iife)\.[cm]?js"
 )
-OUTPUT_FOLDERS = frozenset(("dist", "build", "bundle", "lib/browser", "min", "es5"))
-"""Where ``name.js`` beside ``name.min.js`` is the same build, not yet made small."""
+OUTPUT_FOLDERS = frozenset(("dist", "build", "bundle", "min"))
+"""Where ``x.js`` beside ``x.min.js`` is the same build, not yet made small; so is the package's own name anywhere."""
 
 _COMPUTED = re.compile(r"(?<![\w$.])(?:require|import)\s{0,4}\(\s{0,200}(?:[^\s\"'`)/]|`[^`\n]{0,200}\$\{)")
 """A module that is asked for by a computed name."""
@@ -91,11 +91,17 @@ def foreign(
     fields = set(_named_by_fields(package, manifest))
     found.update(path for path in code if path in fields)
     names = set(code)
+    named_so = str(manifest.get("name", "")).rpartition("/")[2]
     for path in sorted(found):
         head, small, ending = path.rpartition(".min.")
+        folder, _, stem = head[below:].rpartition("/")
         twin = f"{head}.{ending}"
-        if small and twin in names and path[below:].rpartition("/")[0].rpartition("/")[2] in OUTPUT_FOLDERS:
+        if small and twin in names and (folder.rpartition("/")[2] in OUTPUT_FOLDERS or stem == named_so):
             found.add(twin)
+    main = posixpath.normpath(f"{package}/{manifest.get('main') or 'index.js'}")
+    standalone = f"{package}/dist/{named_so}.js"  # browserify's --standalone, by custom
+    if standalone in names and not main.startswith(f"{package}/dist"):
+        found.add(standalone)
     if isinstance(manifest.get("exports"), dict | str):
         led_to = public()
         if led_to is not None:

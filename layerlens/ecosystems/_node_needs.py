@@ -180,6 +180,14 @@ class NodeExplorer(Explorer):
         self._absent: dict[ImagePath, set[str]] = {}
         self._builds: dict[ImagePath, list[ImagePath]] = {}
         """Directory of a kept package → its builds for others, which wait for who asks for them."""
+        self._twins: dict[ImagePath, list[ImagePath]] = {}
+        """Directory of a kept package → what its entries for ``import`` alone lead to, not those for ``require``."""
+        self._import_entries: dict[ImagePath, list[Edge]] = {}
+        """… → the edges to those entries, of packages that declare it."""
+        self._required_packages: set[ImagePath] = set()
+        self._imported_packages: set[ImagePath] = set()
+        self._imports_anything = False
+        """Whether the application imports modules by names that it computes altogether."""
         self._whole: set[ImagePath] = set()
         """Packages of which somebody asks for files by computed names."""
         self._served = False
@@ -575,9 +583,14 @@ class NodeExplorer(Explorer):
         self._names_seen.add(name)
         title = f"{name} {manifest.get('version', '')}".strip()
         files = list(self._platform.files(directory))
-        apart = foreign(files, directory, manifest, lambda: self._public(directory, manifest, files))
+        either = self._require | self._import
+        apart = foreign(files, directory, manifest, lambda: self._public(directory, manifest, files, either))
         if apart:
             self._builds[directory] = sorted(apart)
+        twins = self._twins_of(directory, manifest, files)
+        if twins:
+            self._twins[directory] = sorted(twins)
+            apart |= twins
         for file in files:
             if file != path and file not in apart:
                 yield Edge(path, file, "package-file", f"part of the package {title}", "assumed")
@@ -585,19 +598,38 @@ class NodeExplorer(Explorer):
         if name.startswith("dotenv") or name == "@nestjs/config":
             yield from self._dotenv(path, name)
 
-    def _public(
+    def _twins_of(
         self, directory: ImagePath, manifest: Mapping[str, Any], files: list[ImagePath]
-    ) -> Set[ImagePath] | None:
-        """What the ``exports`` of a package and its programs lead to inside of it."""
+    ) -> set[ImagePath]:
+        """The ES modules of a package that has a build for ``import`` and one for ``require``."""
+        exports = manifest.get("exports")
+        if not isinstance(exports, dict):
+            return set()
+        if set(export_targets(exports, self._import)) <= set(export_targets(exports, self._require)):
+            return set()
+        library = {key: value for key, value in manifest.items() if key != "bin"}
+        required = self._public(directory, library, files, self._require)
+        if not required:
+            return set()
+        imported = self._public(directory, library, files, self._import)
+        return {path for path in imported - required if path.endswith((".js", ".mjs"))}
+
+    def _public(
+        self,
+        directory: ImagePath,
+        manifest: Mapping[str, Any],
+        files: list[ImagePath],
+        conditions: Set[str],
+    ) -> set[ImagePath]:
+        """What the ``exports`` of a package and its programs lead to inside of it, under some conditions."""
         names = set(files)
-        targets = list(export_targets(manifest.get("exports"), self._require | self._import))
+        targets = list(export_targets(manifest.get("exports"), conditions))
         bins = manifest.get("bin")
         targets += [one for one in bins.values() if isinstance(one, str)] if isinstance(bins, dict) else []
         targets += [one for one in (bins, manifest.get("main")) if isinstance(one, str)]
-        targets += list(export_targets(manifest.get("imports"), self._require | self._import))
         imports = manifest.get("imports")
         for one in imports.values() if isinstance(imports, dict) else ():
-            targets += export_targets(one, self._require | self._import)
+            targets += export_targets(one, conditions)
         found = matching(targets, directory, names)
         waiting = sorted(found)
         while waiting:
@@ -623,8 +655,22 @@ class NodeExplorer(Explorer):
                 self._whole.add(self._fs.follow(package) or package)
 
     def _other_builds(self) -> Iterator[Edge]:
-        """Builds for others of packages whose modules may load or hand out any file of theirs."""
+        """Builds for others of packages whose modules may load or hand out any file of theirs; those for ``import``
+        of packages that are not asked for by ``require`` alone.
+        """
         keep_all = self._served or bool(self._compiled) or not BUNDLERS.isdisjoint(self._names_seen)
+        for directory in sorted({*self._twins, *self._import_entries}):
+            if (
+                (keep_all or self._imports_anything or directory in self._whole)
+                or directory in self._imported_packages
+                or directory not in self._required_packages
+                or directory not in self._twins
+            ):
+                for edge in self._import_entries.pop(directory, ()):
+                    yield from self._to(edge.source, edge.target, edge.kind, edge.evidence, edge.certainty)
+                source = f"{directory}/package.json"
+                for path in self._twins.get(directory, ()) if self._once("twins", directory) else ():
+                    yield Edge(source, path, "package-file", "its build for import", "assumed")
         for directory in sorted(self._builds):
             reached = sorted(
                 path for path in self._reached if path.startswith(f"{directory}/") and path.endswith(SCRIPTS)
@@ -669,12 +715,18 @@ class NodeExplorer(Explorer):
         target = f"{package}/package.json"
         if self._fs.is_file(target):
             yield from self._to(source, target, "depends", evidence, "assumed")
-        for conditions in (self._require, self._import):
-            found = self._resolver.resolve(name, source, conditions)
-            if found is not None and not found.path.endswith(TYPED):
-                yield from self._to(
-                    target, found.path, "package-file", found.evidence or "its main", "assumed"
-                )
+        required = self._resolver.resolve(name, source, self._require)
+        imported = self._resolver.resolve(name, source, self._import)
+        for found in (required, imported):
+            if found is None or found.path.endswith(TYPED):
+                continue
+            why = found.evidence or "its main"
+            if found is imported and required is not None and required.path != found.path:
+                # It waits for somebody who imports the package.
+                edge = Edge(target, found.path, "package-file", why, "assumed")
+                self._import_entries.setdefault(self._fs.follow(package) or package, []).append(edge)
+                continue
+            yield from self._to(target, found.path, "package-file", why, "assumed")
 
     def _is_development(self, package: ImagePath) -> bool:
         real = self._fs.follow(f"{package}/package.json")
@@ -715,7 +767,15 @@ class NodeExplorer(Explorer):
     def _required(self, path: ImagePath, mention: Mention, target: ImagePath, text: str) -> Iterator[Edge]:
         line = text.count("\n", 0, mention.position) + 1
         verb = "import" if mention.is_import else "require"
+        self._note_asked(path, target, mention.is_import)
         yield from self._to(path, target, "require", f'line {line}: {verb} "{mention.specifier}"', "certain")
+
+    def _note_asked(self, path: ImagePath, target: ImagePath, is_import: bool) -> None:
+        """Note whether a package is asked for by ``require`` or by ``import``, by others than itself."""
+        real = self._fs.follow(target) or target
+        package = self._package_of(real)
+        if package is not None and not path.startswith(f"{package}/"):
+            (self._imported_packages if is_import else self._required_packages).add(package)
 
     def _leaves_production(self, target: ImagePath, package: ImagePath | None) -> bool:
         """Whether a module lies in a package that only development installs, asked for from one that is not."""
@@ -849,6 +909,7 @@ class NodeExplorer(Explorer):
             if MODULES not in manifest:
                 yield from self._to(source, manifest, "config", f"{where}{found.evidence}", "certain")
         verb = asked.kind
+        self._note_asked(source, found.path, verb == "import")
         certainty: Certainty = "assumed" if production else "certain"
         yield from self._to(source, found.path, "require", f'{where}{verb} "{specifier}"', certainty)
 
@@ -894,7 +955,9 @@ class NodeExplorer(Explorer):
                 return
         if len(head) >= 4:
             yield from self._packages_named(source, importer, head, where)
-        elif report and not asked.optional:
+        elif asked.kind == "import":
+            self._imports_anything = True
+        if len(head) < 4 and report and not asked.optional:
             what = f"{asked.kind} of a computed name: what it loads is not known"
             path = source if source.startswith("/") else None
             self.image.diagnose("computed-require", f"{where}{what}", path)

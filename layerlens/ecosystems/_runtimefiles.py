@@ -156,6 +156,9 @@ DATA_FOLDERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "/usr/share/X11/locale": ("XSetLocale(3)", ()),
 }
 
+OWN_ZONES = frozenset(("node", "nodejs"))
+"""Programs that call tzset(3) and take zones from data inside of them: Node's ICU (Node documentation, intl)."""
+
 STARTS_SHELL = frozenset(("system", "popen", "wordexp"))
 """Functions of the C library that run ``/bin/sh -c`` (system(3), popen(3), wordexp(3))."""
 

@@ -32,6 +32,7 @@ from layerlens.ecosystems._runtimefiles import (
     LOCALE_CONVERTERS,
     NSS_BUILT_IN,
     NSS_DEFAULT,
+    OWN_ZONES,
     STARTS_PROGRAMS,
     STARTS_SHELL,
     WEB_CHARSETS,
@@ -177,7 +178,8 @@ class ElfExplorer(Explorer):
             yield from self._take(elf, path, row, row.source, folder)
         if elf.soname == "libc.so.6":
             return
-        for symbol in sorted(elf.imports & BY_IMPORT.keys()):
+        own_zones = ("tzset", "tzalloc") if path.rpartition("/")[2] in OWN_ZONES else ()
+        for symbol in sorted((elf.imports & BY_IMPORT.keys()).difference(own_zones)):
             for row in BY_IMPORT[symbol]:
                 yield from self._take(elf, path, row, f"calls {symbol}: {row.source}", folder)
         if "iconv_open" in elf.imports and stem(name or path.rpartition("/")[2]) not in LOCALE_CONVERTERS:
@@ -377,6 +379,8 @@ class ElfExplorer(Explorer):
         fs = self.image.fs
         evidence = f"literal {text}"
         known = DATA_FOLDERS.get(text) or DATA_FOLDERS.get(real)
+        if ZONES in (text, real) and path.rpartition("/")[2] in OWN_ZONES:
+            known = None
         if known is not None:
             why, skip = known
             yield from self.image.tree(
