@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layerlens.api import Image
     from layerlens.dockerfile import Dockerfile
     from layerlens.probing import Probe
+    from layerlens.stages import Written
 
 DONE, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 LINES_AT_ONCE = 2048
@@ -348,6 +349,9 @@ def recommend(
         raise UsageError(
             "--write replaces a Dockerfile, and none is named", "Name it with --dockerfile FILE."
         )
+    as_json = format is PlanFormat.json
+    if replace and output is not None and not as_json:
+        raise UsageError("--write and -o both say where the Dockerfile goes", "Give one of the two.")
     refuse_directory(output)
     parsed = None if dockerfile is None else read_dockerfile(dockerfile)
     with opened(source, platform, no_cache) as image:
@@ -359,23 +363,20 @@ def recommend(
             dockerfile=parsed,
             force=force,
         )
-        target = output if output is not None and str(output) != "-" else dockerfile if replace else None
+        named = output if output is not None and str(output) != "-" and not as_json else None
+        target = dockerfile if replace else named
         made = plan.written(target.name if target is not None else "Dockerfile")
         document = plan.to_dict(made)
-    if format is PlanFormat.json:
+    written = [] if target is None else write_dockerfile(made, target, parsed if replace else None)
+    if as_json:
         from layerlens.render import json
 
         deliver(json.plan(document), output, as_utf8=True)
-        return
-    if replace and dockerfile is not None and parsed is not None:
-        deliver(parsed.text, dockerfile.with_name(f"{dockerfile.name}.bak"), as_utf8=True)
-    if target is not None:
-        for name, text in made.files:
-            deliver(text, target.with_name(name), as_utf8=True)
-        deliver(made.text, target, as_utf8=True)
-    elif format is PlanFormat.dockerfile:
-        deliver(made.text, None, as_utf8=True)
-    if format is PlanFormat.table:
+    elif format is PlanFormat.dockerfile and target is None:
+        from layerlens.dockerfile import encode
+
+        deliver(encode(made.text), output)
+    elif format is PlanFormat.table:
         from layerlens.render import terminal
 
         notes = {
@@ -383,6 +384,43 @@ def recommend(
             for line, copy in made.copies
         }
         write(terminal.plan(document, notes, terminal_width(), wants_colour()))
+        write("".join(f"{line}\n" for line in written))
+
+
+def write_dockerfile(made: Written, target: Path, replaced: Dockerfile | None) -> list[str]:
+    """Write a Dockerfile and what belongs beside it, after a copy of the one that it replaces; what to say of it.
+
+    A Dockerfile that would not change is left alone.
+    """
+    from layerlens.dockerfile import encode
+
+    name = escape.terminal(str(target))
+    said = []
+    if replaced is not None:
+        if made.text == replaced.text:
+            return [f"{name} stays as it is"]
+        backup = free_backup(target, encode(replaced.text))
+        deliver(encode(replaced.text), backup)
+        said.append(f"kept the old one as {escape.terminal(str(backup))}")
+    for beside, text in made.files:
+        deliver(encode(text), target.with_name(beside))
+        said.append(f"wrote {escape.terminal(str(target.with_name(beside)))}, which the build context needs")
+    deliver(encode(made.text), target)
+    return [*said, f"wrote {name}"]
+
+
+def free_backup(target: Path, content: bytes) -> Path:
+    """``FILE.bak``, or ``FILE.bak.2`` … where that holds something else."""
+    backup, number = target.with_name(f"{target.name}.bak"), 1
+    while os.path.lexists(backup):
+        try:
+            if backup.read_bytes() == content:
+                break
+        except OSError:  # a directory, or nothing that may be read
+            pass
+        number += 1
+        backup = target.with_name(f"{target.name}.bak.{number}")
+    return backup
 
 
 @app.command()
@@ -731,16 +769,21 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def write(text: str, *, as_utf8: bool = False) -> None:
-    """Everything to stdout in one large write. JSON is UTF-8 (RFC 8259), tables what the terminal reads."""
-    encoding = "utf-8" if as_utf8 else (sys.stdout.encoding or "utf-8")
-    if encoding.lower().replace("-", "") not in ("utf8", "utf8sig"):
-        from layerlens.render import terminal
+def write(report: str | bytes, *, as_utf8: bool = False) -> None:
+    """Everything to stdout in one large write; bytes as they are.
 
-        text = terminal.plain_ascii(text)
+    JSON is UTF-8 (RFC 8259), tables what the terminal reads.
+    """
+    if isinstance(report, str):
+        encoding = "utf-8" if as_utf8 else (sys.stdout.encoding or "utf-8")
+        if encoding.lower().replace("-", "") not in ("utf8", "utf8sig"):
+            from layerlens.render import terminal
+
+            report = terminal.plain_ascii(report)
+        report = report.encode(encoding, "replace")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode(encoding, "replace"))
+        sys.stdout.buffer.write(report)
         sys.stdout.buffer.flush()
     except BrokenPipeError as error:
         raise OutputClosedError from error
@@ -768,13 +811,16 @@ def refuse_directory(output: Path | None) -> None:
         raise UsageError(f"{output} is a directory", "Name a file in it.")
 
 
-def deliver(text: str, output: Path | None, *, as_utf8: bool) -> None:
-    """To stdout, or into a file that is written beside its target and renamed: whole or not at all."""
+def deliver(report: str | bytes, output: Path | None, *, as_utf8: bool = False) -> None:
+    """To stdout, or into a file that is written beside its target and renamed: whole or not at all.
+
+    Bytes go as they are.
+    """
     if output is None or str(output) == "-":
-        write(text, as_utf8=as_utf8)
+        write(report, as_utf8=as_utf8)
         return
     refuse_directory(output)
-    content = text.encode("utf-8", "replace")
+    content = report.encode("utf-8", "replace") if isinstance(report, str) else report
     try:
         if output.exists() and not output.is_file():  # a pipe or a device: there is nothing to rename
             output.write_bytes(content)
