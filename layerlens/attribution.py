@@ -335,7 +335,7 @@ class Attribution:
             return False
         if not self.sizes[new] or new == shadow.gid:
             return True
-        if self.fs.crc(new) != self.fs.crc(shadow.gid):
+        if self.fs.check(new) != self.fs.check(shadow.gid):
             return False
         return self.fs.digest(new) == self.fs.digest(shadow.gid)
 
@@ -358,12 +358,7 @@ def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[Duplicat
     sizes = fs.sizes_column()
     types = fs.types_column()
     by_digest = by_digest or any(index.digests for index in fs.indexes)
-    crcs = array("I")
-    for index in fs.indexes:
-        crcs.extend(index.crcs)
-    for number, index in enumerate(fs.indexes):
-        for row in index.sparse:
-            crcs[fs.bases[number] + row] = fs.crc(fs.bases[number] + row)
+    checks = fs.checks_column()
     first: dict[int, int] = {}
     collisions: dict[int, list[int]] = {}
     path_of: dict[int, str] = {}
@@ -374,7 +369,7 @@ def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[Duplicat
         size = sizes[gid]
         if not size or gid in inode or gid in groups:
             continue
-        key = size << 32 | crcs[gid]
+        key = size << 32 | checks[gid]
         earlier = first.setdefault(key, gid)
         if earlier != gid:
             found = collisions.get(key)
@@ -386,7 +381,7 @@ def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[Duplicat
     for gid, names in groups.items():
         size = sizes[gid]
         if size and types[gid] == _FILE:
-            key = size << 32 | crcs[gid]
+            key = size << 32 | checks[gid]
             path_of[gid] = names[0]
             earlier = first.setdefault(key, gid)
             if earlier != gid:

@@ -20,6 +20,7 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 from zlib import crc32
 
@@ -838,13 +839,44 @@ class Filesystem:
         """Take over what :attr:`learned_digests` of another process's copy of this squash says."""
         self._digests.update(digests)
 
-    def crc(self, gid: int) -> int:
-        """CRC-32 of a small file's payload; 0 for larger ones, which only their digests tell apart."""
+    def check(self, gid: int) -> int:
+        """A number that files of equal content have in common: of ``LayerIndex.crcs``, made comparable over layers.
+
+        Where the layers have different checks it is the CRC-32 of a small file's payload, and 0 for larger ones,
+        which only their digests tell apart.
+        """
         layer, row = self.locate(gid)
         index = self.indexes[layer]
-        if row in index.sparse and index.sizes[row] <= SMALL:
-            return crc32(self.read_gid(gid))
+        if index.sizes[row] > SMALL:
+            return index.crcs[row] if self._alike else 0
+        if row in index.sparse or (not self._alike and index.checks != "crc32"):
+            return crc32(self.read_gid(gid)) if index.sizes[row] else 0
         return index.crcs[row]
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether the checks of all layers compare; a sparse file's is always computed, as a CRC-32."""
+        checks = {index.checks for index in self.indexes if len(index)}
+        sparse = any(index.sparse for index in self.indexes)
+        return checks <= {"crc32"} or (len(checks) == 1 and not sparse)
+
+    def checks_column(self) -> array[int]:
+        """:meth:`check` of every live regular file, by gid."""
+        column = array("I")
+        for index in self.indexes:
+            column.extend(index.crcs)
+        if self._alike:
+            computed: Iterable[int] = (
+                self.bases[number] + row for number, index in enumerate(self.indexes) for row in index.sparse
+            )
+        else:
+            types = self.types_column()
+            computed = [
+                gid for gid in {*self.live.values(), *self.groups} if gid >= 0 and types[gid] == _FILE
+            ]
+        for gid in computed:
+            column[gid] = self.check(gid)
+        return column
 
     def hash_ahead(self, gids: Sequence[int]) -> None:
         """Compute the digests of many files, on two threads: ``hashlib`` and ``pread`` let each other run."""

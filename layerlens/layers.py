@@ -14,15 +14,17 @@ import os
 import queue
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO, TypeVar, cast
 
 from layerlens.beside import Beside
 from layerlens.cache import Cache
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
 from layerlens.model import DiffId
 from layerlens.remembered import LayerMemory, find_index, find_inflated, store_index, store_inflated
-from layerlens.sources import FileRange, Progress, SourceLayer
+from layerlens.sources import FileRange, Progress, SourceLayer, Unpacked
+from layerlens.sources.beneath import StorageError
 from layerlens.sources.spool import compression_of, open_inflated, spool
 from layerlens.tarindex import LayerIndex, TarError, Wants, index_file, index_stream
 
@@ -31,9 +33,13 @@ _QUEUED = 8
 """Chunks that may wait for a hashing thread before reading waits for it."""
 _WORTH_A_FORK = 64 << 20
 """Bytes of uncompressed layers from which on indexing them on two cores is worth a process."""
+_HEADERS_WORTH_A_FORK = 256 << 10
+"""The same, of what an engine stores of the headers of unpacked layers."""
 _PIPED = 2048
 """Layers that are shared out through a pipe: two bytes each, all of which must fit into it at once."""
 _DAMAGED = "The image is damaged or was tampered with: export or download it again."
+
+Result = TypeVar("Result")
 
 
 class Layer:
@@ -45,11 +51,15 @@ class Layer:
         index: LayerIndex,
         plain: FileRange | None,
     ) -> None:
+        if source.compressed_bytes is None:
+            source = replace(source, compressed_bytes=index.size)
         self.source = source
         self.index = index
         self.memory: LayerMemory | None = None
         """Bytes and digests that earlier runs asked for, where the diff ID is true."""
         self._plain = plain
+        self._look = source.unpacked
+        self._unpacked: Unpacked | None = None
         self._spool: BinaryIO | None = None
         self._fetching = threading.Lock()
         self._home = os.getpid()
@@ -68,6 +78,9 @@ class Layer:
                 remembered = self.memory.read(offset, size)
                 if remembered is not None:
                     return remembered
+            kept = self._from_folder(offset, size)
+            if kept is not None:
+                return kept
             plain = self._fetched()
         if offset + size > plain.size:
             raise InvalidImageError(f"layer {self.source.diff_id} is shorter than its index says", _DAMAGED)
@@ -78,6 +91,22 @@ class Layer:
                 raise InvalidImageError(f"layer {self.source.diff_id} ends early", _DAMAGED)
             data += more
         return data
+
+    def _from_folder(self, offset: int, size: int) -> bytes | None:
+        """As :meth:`pread`, where the engine keeps the layer unpacked and all is as it should be; else None."""
+        look = self._look
+        if look is not None:
+            self._unpacked = look()  # two threads may both look: they find the same
+            self._look = None
+        unpacked = self._unpacked
+        if unpacked is None:
+            return None
+        try:
+            return unpacked.pread(self.index, offset, size)
+        except StorageError as error:
+            unpacked.give_up(error)
+            self._unpacked = None
+            return None
 
     def ask(self, offset: int, size: int) -> bytes:
         """As :meth:`pread`, for what a later run on the same image will ask for as well."""
@@ -126,7 +155,7 @@ class Layer:
                     start, data = contents[number]
                     if offset + size <= start + len(data):
                         return data[offset - start : offset - start + size]
-                if self._plain is None:
+                if self._plain is None and self._unpacked is None:
                     raise ValueError("what is not at hand any more is not fetched to be remembered")
                 return self.pread(offset, size)
 
@@ -231,14 +260,76 @@ def _store(cache: Cache, layer: Layer, verified: bool) -> None:
 def _read_layers(
     sources: Sequence[SourceLayer], wants: Wants | None, verify: bool, progress: Progress | None
 ) -> list[tuple[Layer, bool]]:
-    """Each layer, and whether what was indexed hashed to its diff ID.
+    """Each layer, and whether what was indexed hashed to its diff ID: out of an engine's folders where it can be."""
+    indexed = _index_unpacked(sources, verify)
+    rest = [number for number in range(len(sources)) if number not in indexed]
+    read = dict(
+        zip(rest, _read_stored([sources[number] for number in rest], wants, verify, progress), strict=True)
+    )
+    return [
+        read[number] if number in read else (Layer(sources[number], indexed[number], None), False)
+        for number in range(len(sources))
+    ]
+
+
+def _index_unpacked(sources: Sequence[SourceLayer], verify: bool) -> dict[int, LayerIndex]:
+    """The index of every layer that its engine keeps unpacked, by number; not of those where that fails."""
+    kept: dict[int, Unpacked] = {}
+    costs: dict[int, int] = {}
+    for number, source in enumerate(sources):
+        unpacked = source.unpacked() if source.unpacked is not None else None
+        if unpacked is not None:
+            try:
+                costs[number] = unpacked.stored_bytes
+                kept[number] = unpacked
+            except StorageError as error:
+                unpacked.give_up(error)
+
+    def index(number: int) -> LayerIndex | StorageError:
+        try:
+            return kept[number].index()
+        except StorageError as error:
+            return error
+
+    found = {}
+    for number, result in _shared_out(costs, index, _HEADERS_WORTH_A_FORK).items():
+        try:
+            if isinstance(result, StorageError):
+                raise result
+            if verify:
+                _hash_unpacked(sources[number], kept[number])
+            found[number] = result
+        except StorageError as error:
+            kept[number].give_up(error)
+    return found
+
+
+def _hash_unpacked(source: SourceLayer, unpacked: Unpacked) -> None:
+    """Raise StorageError where the folder and the headers are not the tar that the diff ID names."""
+    stream = unpacked.open()
+    with Hashing("sha256") as tar_hash:
+        try:
+            while chunk := stream.read(_CHUNK):
+                tar_hash.update(chunk)
+        finally:
+            stream.close()
+        try:
+            _check(source, None, tar_hash.digest(), f"layer {source.diff_id}")
+        except DigestMismatchError as error:
+            raise StorageError(error.message) from error
+
+
+def _read_stored(
+    sources: Sequence[SourceLayer], wants: Wants | None, verify: bool, progress: Progress | None
+) -> list[tuple[Layer, bool]]:
+    """Each layer from where it is stored as such, and whether what was indexed hashed to its diff ID.
 
     A file of the user's that was hashed with ``verify`` does not count: it was read twice, and anybody who may write
     to it could have changed it in between.
     """
     plain = [_plain_range(source) for source in sources]
     meter = _Meter(
-        progress, sum(s.compressed_bytes for s, p in zip(sources, plain, strict=True) if p is None)
+        progress, sum(s.compressed_bytes or 0 for s, p in zip(sources, plain, strict=True) if p is None)
     )
     hashed = [verify or source.streamed for source in sources]
     if sum(1 for known in plain if known is None) + sum(hashed) == 0:
@@ -263,7 +354,7 @@ def _read_layers(
     pool = ThreadPoolExecutor(max_workers=min(4, max(1, os.cpu_count() or 1)))
     try:
         # The largest first: a short one left for the end costs less than a long one.
-        order = sorted(range(len(sources)), key=lambda number: -sources[number].compressed_bytes)
+        order = sorted(range(len(sources)), key=lambda number: -(sources[number].compressed_bytes or 0))
         futures = {number: pool.submit(open_one, number) for number in order}
         return [futures[number].result() for number in range(len(sources))]
     finally:
@@ -283,37 +374,43 @@ def _plain_range(source: SourceLayer) -> FileRange | None:
 
 
 def _open_all_plain(opened: Sequence[tuple[SourceLayer, FileRange]]) -> list[Layer]:
-    """Index layers that lie uncompressed in files; those of large images on two cores.
+    """Index layers that lie uncompressed in files; those of large images on two cores."""
+    sizes = {number: known.size for number, (_, known) in enumerate(opened)}
+    indexes = _shared_out(sizes, lambda number: _open_plain(*opened[number]).index, _WORTH_A_FORK)
+    return [Layer(source, indexes[number], known) for number, (source, known) in enumerate(opened)]
 
-    Both sides take the next layer from one pipe, the largest first, since a layer's size says little of its entries.
+
+def _shared_out(
+    costs: Mapping[int, int], work: Callable[[int], Result], worth_a_fork: int
+) -> dict[int, Result]:
+    """What ``work`` makes of every number, on two cores where what they cost is worth it.
+
+    Both sides take the next number from one pipe, the largest first, since a layer's size says little of its entries.
     """
-    indexes: dict[int, LayerIndex] = {}
-    if len(opened) > 1 and sum(known.size for _, known in opened) >= _WORTH_A_FORK:
+    done: dict[int, Result] = {}
+    if len(costs) > 1 and sum(costs.values()) >= worth_a_fork:
         reader, writer = os.pipe()
         try:
-            order = sorted(range(len(opened)), key=lambda number: -opened[number][1].size)
+            order = sorted(costs, key=lambda number: -costs[number])
             os.write(writer, b"".join(number.to_bytes(2, "big") for number in order[:_PIPED]))
             os.close(writer)
 
-            def take() -> dict[int, LayerIndex]:
+            def take() -> dict[int, Result]:
                 taken = {}
                 while record := os.read(reader, 2):
                     number = int.from_bytes(record, "big")
-                    taken[number] = _open_plain(*opened[number]).index
+                    taken[number] = work(number)
                 return taken
 
             beside = Beside(take)
             try:
-                indexes = take()
-                indexes |= beside.result()
+                done = take()
+                done |= beside.result()
             finally:
                 beside.close()
         finally:
             os.close(reader)
-    return [
-        Layer(source, indexes[number], known) if number in indexes else _open_plain(source, known)
-        for number, (source, known) in enumerate(opened)
-    ]
+    return {number: done[number] if number in done else work(number) for number in costs}
 
 
 def _open_plain(source: SourceLayer, known: FileRange) -> Layer:

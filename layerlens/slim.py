@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 from layerlens.errors import InvalidImageError, PathNotFoundError, UsageError
@@ -143,10 +144,14 @@ class StoredLayer:
         self.diff_id = source.diff_id
         self._source = source
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
-        """Size as stored."""
-        return self._source.compressed_bytes
+        """Size as stored; the blob is read for it where its source does not say."""
+        known = self._source.compressed_bytes
+        if known is not None:
+            return known
+        with self._source.open() as stream:
+            return sum(len(chunk) for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
     def chunks(self) -> Iterator[bytes]:
         """The blob as stored. InvalidImageError where it has another size than its source said."""

@@ -14,6 +14,8 @@ from layerlens.model import Diagnostic, DiffId, Digest, Platform
 
 if TYPE_CHECKING:
     from layerlens.cache import Cache
+    from layerlens.sources.beneath import StorageError
+    from layerlens.tarindex import LayerIndex
 
 Progress = Callable[[str, int, int | None], None]
 """Called now and then with (what is being done, bytes so far, bytes in all or None where unknown)."""
@@ -28,6 +30,26 @@ class FileRange:
     size: int
 
 
+class Unpacked(Protocol):
+    """A layer as its engine keeps it, unpacked in a folder. Raises StorageError for what is not as expected."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that indexing has to read."""
+
+    def index(self) -> LayerIndex:
+        """The layer's entries."""
+
+    def pread(self, index: LayerIndex, offset: int, size: int) -> bytes:
+        """``size`` bytes of the uncompressed tar at ``offset``; ``index`` is the layer's, from whatever source."""
+
+    def open(self) -> BinaryIO:
+        """The uncompressed tar as a stream, put together on the way."""
+
+    def give_up(self, error: StorageError) -> None:
+        """Note why it is not used any more; :meth:`SourceLayer.stored_range` has the same bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceLayer:
     """One layer as its source stores it.
@@ -38,8 +60,8 @@ class SourceLayer:
 
     diff_id: DiffId
     media_type: str
-    compressed_bytes: int
-    """Size in bytes of the blob as stored."""
+    compressed_bytes: int | None
+    """Size in bytes of the blob as stored; None where only indexing the layer tells."""
     digest: Digest | None
     """Digest of the blob as stored; None where the source does not name one. Verified when inflated."""
     open: Callable[[], BinaryIO]
@@ -50,6 +72,8 @@ class SourceLayer:
     """True where that file is a spool of what passed by once: it is verified even if it is uncompressed."""
     locate: Callable[[], FileRange | None] | None = None
     """Of a layer whose bytes are fetched only when they are wanted: fetches them, and says where they lie."""
+    unpacked: Callable[[], Unpacked | None] | None = None
+    """Of a layer that its engine may keep unpacked: looks, and gives what is there, if anything is."""
 
     def stored_range(self) -> FileRange | None:
         """Where the blob as stored lies in a seekable local file, fetched first if need be; None if in none."""

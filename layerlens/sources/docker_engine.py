@@ -30,10 +30,13 @@ from layerlens.errors import (
     UsageError,
 )
 from layerlens.model import Diagnostic, DiffId, Platform
-from layerlens.sources import plainhttp, recalled, references
+from layerlens.sources import engine_storage, plainhttp, recalled, references
+from layerlens.sources.beneath import StorageError
 from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
+from layerlens.sources.engine_storage import KeptImage
 from layerlens.sources.recalled import KnownImage, KnownLayer
-from layerlens.sources.spool import spool
+from layerlens.sources.spool import open_inflated, spool
+from layerlens.sources.tarsplit import Chunks, SplitLayer
 
 if TYPE_CHECKING:
     from layerlens.cache import Cache
@@ -46,6 +49,7 @@ _OLDEST = (1, 24)
 _LISTS_MANIFESTS = (1, 48)
 """API version from which inspect lists an image's platforms and an export takes one (API history, v1.48)."""
 _TAIL_BYTES = 64 * 1024
+_CHUNK = 1 << 20
 
 
 class EngineDeniedError(EngineError):
@@ -200,6 +204,14 @@ class Engine:
             file.close()
             raise
         return file
+
+    def storage(self) -> engine_storage.Place | None:
+        """Where its own storage is; None for an engine that cannot be on this machine, or does not say."""
+        try:
+            said = self._plainly("/info", _ANSWER_TIMEOUT_S)
+        except OSError:
+            return None  # whoever asks for an export next hears what is wrong
+        return engine_storage.place_of(said.body) if said is not None and said.status == 200 else None
 
     def history(self, image: EngineImage) -> list[dict[str, Any]]:
         """The image's history as the engine renders it, newest first."""
@@ -596,7 +608,8 @@ class EngineSource:
 
     The export runs when ``config`` or ``layers`` is first asked for. Then this is the archive that was exported,
     under the engine's name for it. Where a cache knows the image, both come from there, and the export runs when the
-    bytes of a layer are first wanted, if they ever are.
+    bytes of a layer are first wanted, if they ever are. Where the engine's own storage can be read, there is no
+    export at all, unless something in that is not as expected.
     """
 
     def __init__(
@@ -622,6 +635,7 @@ class EngineSource:
         self._layerless: bytes | None = None
         self._cache = cache
         self._exporting = threading.RLock()
+        self._gave_up = False
 
     def __enter__(self) -> EngineSource:
         return self
@@ -661,14 +675,18 @@ class EngineSource:
             if self._layerless is None:
                 self._layerless = self._rendered_config()
             return self._layerless
-        return self._known.config if self._known is not None else self._exported().config
+        if self._known is not None:
+            return self._known.config
+        return self._kept.config if self._kept is not None else self._exported().config
 
     @property
     def layers(self) -> Sequence[SourceLayer]:
         """The layers, base first."""
         if not self._image.diff_ids:
             return ()
-        return self._exported().layers if self._known is None else self._put_off
+        if self._known is None and self._kept is None:
+            return self._exported().layers
+        return self._put_off
 
     @cached_property
     def _known(self) -> KnownImage | None:
@@ -693,19 +711,78 @@ class EngineSource:
 
     @cached_property
     def _put_off(self) -> Sequence[SourceLayer]:
-        """The layers of a known image, whose bytes are exported when they are wanted."""
+        """The layers of a known image or a kept one, whose bytes are exported when they are not to be had else."""
         from layerlens.sources import SourceLayer
 
         def layer(number: int, known: KnownLayer) -> SourceLayer:
             return SourceLayer(
                 *known,
-                open=lambda: self._exported().layers[number].open(),
+                open=lambda: self._open_layer(number),
                 streamed=True,
                 locate=lambda: self._exported().layers[number].stored_range(),
+                unpacked=lambda: self._unpacked(number),
             )
 
-        layers = self._known.layers if self._known is not None else ()
+        if self._known is not None:
+            layers = self._known.layers
+        else:
+            layers = tuple(KnownLayer(diff_id, "", None, None) for diff_id in self._image.diff_ids)
         return [layer(number, known) for number, known in enumerate(layers)]
+
+    @cached_property
+    def _kept(self) -> KeptImage | None:
+        """The image in the engine's own storage; None where that is not to be read."""
+        if not engine_storage.is_wanted() or len(self._image.available) > 1:
+            return None
+        place = self._engine.storage()
+        if place is None:
+            return None
+        try:
+            kept = engine_storage.open_kept(place, self._image.image_id, self._image.diff_ids)
+        except StorageError as error:
+            self._give_up(error)
+            return None
+        for layer in kept.layers if kept is not None else ():
+            layer.report = self._give_up
+        return kept
+
+    def _unpacked(self, number: int) -> SplitLayer | None:
+        return self._kept.layers[number] if self._kept is not None else None
+
+    def _give_up(self, error: StorageError) -> None:
+        """Note, once, why the engine's storage was not enough."""
+        if not self._gave_up:
+            self._gave_up = True
+            self._diagnostics.append(
+                Diagnostic(
+                    "warning",
+                    "engine-storage",
+                    f"{self._engine.endpoint}: its storage is not as expected, so that it exports: {error}",
+                )
+            )
+
+    def _open_layer(self, number: int) -> BinaryIO:
+        """A layer's bytes as stored: put together from the engine's storage, as far as that goes, or exported."""
+        unpacked = self._unpacked(number)
+        if unpacked is None:
+            return self._exported().layers[number].open()
+
+        def chunks() -> Iterator[bytes]:
+            done = 0
+            try:
+                for chunk in unpacked.chunks():
+                    yield chunk
+                    done += len(chunk)
+                return
+            except StorageError as error:
+                self._give_up(error)
+            with open_inflated(self._exported().layers[number].open(), what=f"layer {number}") as stream:
+                while done > 0 and (skipped := stream.read(min(done, _CHUNK))):
+                    done -= len(skipped)
+                while chunk := stream.read(_CHUNK):
+                    yield chunk
+
+        return cast("BinaryIO", io.BufferedReader(Chunks(chunks()), _CHUNK))
 
     @property
     def diff_ids_trusted(self) -> bool:
@@ -722,6 +799,9 @@ class EngineSource:
         """Close the spool and the connection."""
         if self._archive is not None:
             self._archive.close()
+        kept = self.__dict__.get("_kept")
+        if kept is not None:
+            kept.close()
         self._engine.close()
 
     def _exported(self) -> Source:

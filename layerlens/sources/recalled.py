@@ -21,7 +21,7 @@ class KnownLayer(NamedTuple):
 
     diff_id: DiffId
     media_type: str
-    compressed_bytes: int
+    compressed_bytes: int | None
     digest: Digest | None
 
 
