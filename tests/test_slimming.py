@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from imagekit import Dir, File, Hardlink, Symlink, docker_archive_old, image, layer, tar_of
-from serverkit import Images, image_id, images, program
+from serverkit import Images, docker, image_id, images, program
 
 import layerlens
 from layerlens.errors import OutputError, UnavailableError, UsageError
@@ -297,24 +297,6 @@ def test_what_passes_gets_its_name(images: Images) -> None:
 
 
 @pytest.mark.engine
-def test_a_name_that_is_taken_is_kept_until_it_passes(images: Images) -> None:
-    name = images.load()
-    before, ids = image_id(name), images.ids()
-    with layerlens.open_image(f"docker://{name}") as opened:
-        found = opened.slim(
-            tag=name, drop=("/data",), keep=("/etc/flag",), proof=Proof(asking(images, "/a", "/is/flag"))
-        )
-        assert not found.passed and found.written is None and found.layers == []
-        assert image_id(name) == before and images.ids() == ids
-        assert (
-            not checks(found)[f"GET :{images.port}/a"].same
-            and checks(found)[f"GET :{images.port}/is/flag"].same
-        )
-        assert opened.slim(tag=name, keep=("/data",), proof=Proof(asking(images, "/a"))).passed
-    assert image_id(name) != before
-
-
-@pytest.mark.engine
 def test_what_static_analysis_misses_is_found_named_and_added(
     images: Images, watching: None, tmp_path: Path
 ) -> None:
@@ -334,18 +316,20 @@ def test_what_static_analysis_misses_is_found_named_and_added(
 
 
 @pytest.mark.engine
-def test_what_is_dropped_is_named_and_stays_dropped(images: Images, watching: None) -> None:
-    name = images.load()
+def test_what_is_dropped_is_named_and_stays_dropped(images: Images, watching: None, tmp_path: Path) -> None:
+    name, output = images.load(), tmp_path / "slim.tar"
     with layerlens.open_image(f"docker://{name}") as opened:
         found = opened.slim(
-            tag=images.tag("slim"),
+            output=output,
             keep=("/data",),
             drop=("/data/b",),
             proof=Proof(asking(images, "/a", "/b")),
         )
     assert not found.passed and found.verification is not None
     assert found.verification.missing == ("/data/b",) and found.rounds == 0
-    assert image_id(images.tag("slim")) is None
+    told = checks(found)
+    assert told[f"GET :{images.port}/a"].same and not told[f"GET :{images.port}/b"].same
+    assert found.written is None and found.layers == [] and not output.exists()
 
 
 @pytest.mark.engine
@@ -406,16 +390,24 @@ def test_what_ends_it_while_loading_leaves_no_image(
 
 
 @pytest.mark.engine
-def test_an_image_that_was_there_stays(images: Images, tmp_path: Path) -> None:
-    """The same slim image once more, this time failing: it is another one's now, and not removed."""
-    source, slim = images.archive(tmp_path), images.tag("slim")
-    with layerlens.open_image(str(source)) as opened:
-        assert opened.slim(tag=slim, keep=("/data/a",)).passed
-        there = image_id(slim)
-        found = opened.slim(
-            tag=images.tag("other"),
-            keep=("/data/a",),
-            drop=("/data/b",),
-            proof=Proof(asking(images, "/a", "/b")),
-        )
-    assert not found.passed and image_id(slim) == there and image_id(images.tag("other")) is None
+def test_an_image_that_was_there_or_got_a_name_stays(images: Images) -> None:
+    from layerlens.destinations import DockerArchive
+    from layerlens.loading import CarriedImage, loaded
+    from layerlens.sources.docker_engine import connect
+
+    name = images.load()
+    engine = connect(("docker",))
+    with layerlens.open_image(f"docker://{name}") as opened:
+        with loaded(engine, DockerArchive(CarriedImage(opened.source))) as guest:
+            assert guest.was_there and guest.image.image_id == image_id(name) == opened.id
+        assert image_id(name) == opened.id
+        made = opened.slim(output="/dev/null", keep=("/data",))
+        with loaded(engine, DockerArchive(made.image)) as guest:
+            with loaded(engine, DockerArchive(made.image)) as again:
+                assert again.was_there and not guest.was_there
+            assert made.written is not None and image_id(made.written.image_id) is not None
+        assert image_id(made.written.image_id) is None
+        with loaded(engine, DockerArchive(made.image)) as guest:
+            docker("tag", guest.image.image_id, images.tag("somebody's".replace("'", "-")))
+        assert image_id(made.written.image_id) is not None
+    engine.close()
