@@ -23,7 +23,7 @@ from binascii import a2b_base64
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 from layerlens.errors import InvalidImageError, LayerLensError
 from layerlens.model import EntryType
@@ -35,18 +35,14 @@ _BLOCK = 1 << 20
 MAX_LINE = 64 << 20
 """Largest line of a tar-split stream that is read; the padding behind a tar is one line."""
 MAX_PIECES = 4 * MAX_ENTRIES
+_HELD_BYTES = 4 << 20
+"""Base64 of pieces of a tar that are joined, if no file with content comes; each holds whole headers."""
 _FILE = int(EntryType.FILE)
-_SEGMENT = b'{"type":2,"payload":"'
 
 
-class _Piece(NamedTuple):
-    """Bytes of the tar (``raw``), then the content of a file: ``name`` and ``size``; 0 where there is none."""
-
-    raw: bytes
-    name: bytes
-    size: int
-    check: bytes
-    """Base64 of the content's CRC-64 (ISO 3309), 12 characters."""
+_Piece = tuple[bytes, bytes, int, bytes]
+"""Bytes of the tar, then the content of a file: its name, its size (0 where there is none), and its CRC-64 (ISO
+3309) in base64, 12 characters. A plain tuple: there is one for each of up to millions of files."""
 
 
 class SplitLayer:
@@ -108,12 +104,12 @@ class SplitLayer:
 
     def chunks(self) -> Iterator[bytes]:
         """The whole tar in pieces, none of them empty."""
-        for piece in self._pieces():
-            if piece.raw:
-                yield piece.raw
-            path = normal_path(_text(piece.name))[0] if piece.size else ""
-            for at in range(0, piece.size, _BLOCK):
-                yield self._beneath.read(path, piece.size, at, min(_BLOCK, piece.size - at))
+        for raw, name, size, _ in self._pieces():
+            if raw:
+                yield raw
+            path = normal_path(_text(name))[0] if size else ""
+            for at in range(0, size, _BLOCK):
+                yield self._beneath.read(path, size, at, min(_BLOCK, size - at))
 
     def give_up(self, error: StorageError) -> None:
         """Note why the layer is not used any more."""
@@ -145,18 +141,26 @@ class SplitLayer:
             return self._headers
 
     def _pieces(self) -> Iterator[_Piece]:
-        """The stream, joined so that every piece ends with a file that has content, or is the last one."""
+        """The stream, joined so that most pieces end with a file that has content."""
         try:
             with self._split.open("rb") as stored:
                 raw: list[bytes] = []
+                held = 0
                 for found in _entries(open_inflated(cast(BinaryIO, stored), what=str(self._split))):
                     for segment, name, size, check in found:
                         if segment:
                             raw.append(a2b_base64(segment))
-                        elif size and (length := int(size)):
-                            yield _Piece(b"".join(raw), name, length, check)
-                            raw = []
-                yield _Piece(b"".join(raw), b"", 0, b"")
+                            held += len(segment)
+                            if held < _HELD_BYTES:
+                                continue
+                            length = 0  # directories without end: what is at hand has a bound
+                        else:
+                            length = int(size or b"0")
+                            if not length:
+                                continue
+                        yield raw[0] if len(raw) == 1 else b"".join(raw), name, length, check
+                        raw, held = [], 0
+                yield b"".join(raw), b"", 0, b""
         except (OSError, ValueError, Base64Error, InvalidImageError) as error:
             raise StorageError(f"{self._split}: {error}") from error
 
@@ -251,18 +255,17 @@ class _HeaderScan:
         return self._raw[pos - self._start :]
 
     def _advance(self) -> bool:
-        piece = next(self._pieces, None)
-        if piece is None:
-            return False
-        self._raw, self._start = piece.raw, self._next
-        self._next = self._start + len(piece.raw)
-        if piece.size:
-            self._offsets.append(self._next)
-            self._sizes.append(piece.size)
-            self._names.append(piece.name)
-            self._checks.append(piece.check)
-            self._next += piece.size
-        return True
+        for raw, name, size, check in self._pieces:
+            self._raw, self._start = raw, self._next
+            self._next = end = self._start + len(raw)
+            if size:
+                self._offsets.append(end)
+                self._sizes.append(size)
+                self._names.append(name)
+                self._checks.append(check)
+                self._next = end + size
+            return True
+        return False
 
     def finish(self, index: LayerIndex, what: str) -> None:
         """Read to the end, and complete ``index``; StorageError where it is not of the files that were named."""
@@ -310,13 +313,13 @@ class _Headers:
 
     def _raw(self, pieces: Iterator[_Piece]) -> Iterator[bytes]:
         at = place = 0
-        for piece in pieces:
+        for raw, _, size, _ in pieces:
             self._starts.append(at)
             self._places.append(place)
-            place += len(piece.raw)
-            at += len(piece.raw) + piece.size
-            if piece.raw:
-                yield piece.raw
+            place += len(raw)
+            at += len(raw) + size
+            if raw:
+                yield raw
         self._places.append(place)
 
     def read(self, offset: int, size: int) -> bytes:
