@@ -6,14 +6,26 @@ The library never prints and never exits: the command line turns these into two 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class LayerLensError(Exception):
-    """Base of all errors: ``str(error)`` says what happened, ``error.hint`` what to do about it."""
+    """Base of all errors: ``str(error)`` says what happened, ``error.hint`` what to do about it.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    A hint that takes time to find is given as a function, which is called when somebody reads it.
+    """
+
+    def __init__(self, message: str, hint: str | Callable[[], str] = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self._hint = hint
+
+    @property
+    def hint(self) -> str:
+        """What to do about it, in one line; empty where there is nothing to say."""
+        if not isinstance(self._hint, str):
+            self._hint = self._hint()
+        return self._hint
 
     def __str__(self) -> str:
         return self.message

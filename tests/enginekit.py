@@ -76,6 +76,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         image = re.fullmatch(r"/images/(.+)/(json|get|history)", path)
         if path in self.engine.answers:
             self.answer(*self.engine.answers[path])
+        elif path == "/_ping":
+            self.answer(200, b"OK", "text/plain")
         elif path == "/version":
             self.answer_json({"ApiVersion": self.engine.api_version})
         elif path == "/images/json":
@@ -92,9 +94,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer_json(self, value: object) -> None:
         self.answer(200, json.dumps(value).encode())
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, media_type: str = "application/json") -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", media_type)
         if self.engine.tells_version:
             self.send_header("Api-Version", self.engine.api_version)
         self.send_header("Content-Length", str(len(body)))

@@ -334,11 +334,11 @@ def test_addresses_that_lead_nowhere(nowhere: pytest.MonkeyPatch, url: str) -> N
 
 
 def test_something_else_answers(engine: FakeEngine) -> None:
-    engine.answers["/version"] = (200, b"<html>hello</html>")
+    engine.answers["/_ping"] = engine.answers["/version"] = (200, b"<html>hello</html>")
     failure(lambda: open_engine("kit", engines=("docker",)), EngineError)
     engine.answers["/version"] = (200, b"{}")
     failure(lambda: open_engine("kit", engines=("docker",)), EngineError)
-    del engine.answers["/version"]
+    del engine.answers["/version"], engine.answers["/_ping"]
     for body in (b"[]", b"{}", b"null", b"not json", b'{"Id": 3}'):
         engine.answers["/images/kit/json"] = (200, body)
         failure(lambda: open_engine("kit", engines=("docker",)), EngineError)
@@ -749,14 +749,14 @@ def test_a_question_needs_no_sdk(engine: FakeEngine, cli: CommandLine) -> None:
         check=True,
     )
     assert done.stdout.split() == [KIT.image_id, *KIT.diff_ids, "False"]
-    assert engine.asked == ["/version", "/images/kit:latest/json"]
+    assert engine.asked == ["/_ping", "/images/kit:latest/json"]
 
 
 def test_an_engine_that_does_not_tell_its_version_is_asked_by_the_sdk(engine: FakeEngine) -> None:
     engine.tells_version = False
     with open_engine("kit:latest", engines=("docker",)) as source:
         assert source.image_id == KIT.image_id
-    assert engine.asked == ["/version", "/version", "/images/kit:latest/json"]
+    assert engine.asked == ["/_ping", "/version", "/images/kit:latest/json"]
 
 
 @pytest.mark.parametrize(
@@ -764,14 +764,15 @@ def test_an_engine_that_does_not_tell_its_version_is_asked_by_the_sdk(engine: Fa
     [
         b"",
         b"HTTP/1.1 200 OK\r\n",
-        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\nnot json",
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\r\nnot json",
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\n\xff\xfe",
         b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 9\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nTransfer-Encoding: chunked\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nApi-Version: one\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n\r\n{}",
         b"HTTP/1.1 OK\r\nApi-Version: 1.41\r\n\r\n{}",
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\r\n" + b"[" * 100_000,
     ],
 )
 def test_what_is_not_an_engines_answer_is_none(folder: Path, answer: bytes) -> None:
@@ -780,7 +781,10 @@ def test_what_is_not_an_engines_answer_is_none(folder: Path, answer: bytes) -> N
 
 
 def test_a_plain_answer(folder: Path) -> None:
-    said = b'HTTP/1.0 404 Not Found\r\nAPI-version: 1.54\r\nContent-Length: 8\r\n\r\n{"a": 1}'
+    said = (
+        b"HTTP/1.0 404 Not Found\r\nAPI-version: 1.54\r\nContent-Type: application/json; charset=utf-8\r\n"
+        b'Content-Length: 8\r\n\r\n{"a": 1}'
+    )
     with answering(folder / "socket", said) as path:
         assert plainhttp.get(path, "/images/a:b/json", 5) == (404, (1, 54), {"a": 1})
         assert plainhttp.get(path, "/images/a b/json", 5) is None  # would need quoting

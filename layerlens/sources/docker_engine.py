@@ -104,7 +104,7 @@ class Engine:
         self._version: tuple[int, ...] = ()
         _look_at_socket(endpoint)
         try:
-            greeting = self._plainly("/version", _CONNECT_TIMEOUT_S)
+            greeting = self._plainly("/_ping", _CONNECT_TIMEOUT_S)
         except OSError as error:
             raise _unreachable(endpoint, error) from error
         if greeting is not None and _is_engines(greeting):
@@ -452,9 +452,8 @@ def _look_at_socket(endpoint: Endpoint) -> None:
 
 
 def _is_engines(greeting: plainhttp.Answer) -> bool:
-    """Whether an answer to ``GET /version`` is that of an engine that the SDK can speak to as well."""
-    said = greeting.body.get("ApiVersion") if isinstance(greeting.body, dict) else None
-    return greeting.status == 200 and isinstance(said, str) and greeting.api_version >= _OLDEST
+    """Whether an answer to ``GET /_ping`` is that of an engine that the SDK can speak to as well."""
+    return greeting.status == 200 and greeting.body == "OK" and greeting.api_version >= _OLDEST
 
 
 def _connected(endpoint: Endpoint) -> Any:
@@ -912,7 +911,6 @@ def open_engine(
         )
     failed: list[LayerLensError] = []
     without: list[Endpoint] = []
-    listed: list[str] = []
     asked: set[str] = set()
     for which in engines:
         try:
@@ -943,13 +941,12 @@ def open_engine(
                     engine = None  # the source closes it
                     return source
                 without.append(place)
-                listed += engine.tags()
             except EngineError as error:
                 failed.append(error)
             finally:
                 if engine is not None:
                     engine.close()
-    raise _nobody_has(name, without, failed, listed)
+    raise _nobody_has(name, without, failed)
 
 
 def connect(engines: Sequence[EngineName] = ("docker", "podman")) -> Engine:
@@ -988,9 +985,7 @@ def _check_platform(name: str, place: Endpoint, image: EngineImage, wanted: Plat
     )
 
 
-def _nobody_has(
-    name: str, without: Sequence[Endpoint], failed: Sequence[LayerLensError], listed: Sequence[str]
-) -> LayerLensError:
+def _nobody_has(name: str, without: Sequence[Endpoint], failed: Sequence[LayerLensError]) -> LayerLensError:
     """The error for an image that was found nowhere: what was tried, and what to do."""
     reasons = _reasons(failed)
     if not without:
@@ -1002,17 +997,25 @@ def _nobody_has(
     message = f"no image {name!r} in {_or([str(place) for place in without])}"
     if reasons:
         message += f"; {reasons}"
-    path = _path_hint(name)
-    if path:
-        return ImageNotFoundError(message, path)
+    # Listing images can take an engine a second, which whoever merely tries a name need not wait for.
+    return ImageNotFoundError(message, lambda: _path_hint(name) or _near_hint(name, without))
+
+
+def _near_hint(name: str, places: Sequence[Endpoint]) -> str:
+    """What is spelled alike in the engines that were asked, else how to look and how to get it."""
+    listed: list[str] = []
+    for place in places:
+        try:
+            engine = Engine(place)
+        except EngineError:
+            continue  # it has gone away since
+        listed += engine.tags()
+        engine.close()
     near = references.near_matches(name, listed)
     if near:
-        return ImageNotFoundError(message, f"Did you mean {_or(near)}?")
-    engine = without[0].engine
-    return ImageNotFoundError(
-        message,
-        f"`{engine} images` lists what is there, `{engine} pull {name}` fetches it; a path starts with ./",
-    )
+        return f"Did you mean {_or(near)}?"
+    first = places[0].engine
+    return f"`{first} images` lists what is there, `{first} pull {name}` fetches it; a path starts with ./"
 
 
 def _reasons(failed: Sequence[LayerLensError]) -> str:

@@ -21,7 +21,10 @@ _TARGET = re.compile(r"/[A-Za-z0-9._/:@?=-]+", re.ASCII)
 
 
 class Answer(NamedTuple):
-    """Status, the version of the API that the engine speaks (its header ``Api-Version``), and the body as JSON."""
+    """Status, the version of the API that the engine speaks (its header ``Api-Version``), and the body.
+
+    The body is parsed where it is JSON by its ``Content-Type``, else text.
+    """
 
     status: int
     api_version: tuple[int, ...]
@@ -29,7 +32,7 @@ class Answer(NamedTuple):
 
 
 def get(socket_path: Path, target: str, timeout_s: float) -> Answer | None:
-    """What the engine answers to ``GET target``; None for anything that is not a JSON answer of an engine.
+    """What the engine answers to ``GET target``; None for anything that is not a whole answer of an engine.
 
     Raises OSError where nobody listens, this user may not ask, or no answer comes within ``timeout_s``.
     """
@@ -51,10 +54,10 @@ def get(socket_path: Path, target: str, timeout_s: float) -> Answer | None:
     if headers.get("content-length", str(len(body))) != str(len(body)):
         return None
     try:
-        parsed = json.loads(body)
+        said = json.loads(body) if "json" in headers.get("content-type", "") else body.decode("utf-8")
     except (ValueError, RecursionError):
         return None
-    return Answer(int(words[1]), tuple(map(int, version)), parsed)
+    return Answer(int(words[1]), tuple(map(int, version)), said)
 
 
 def _exchange(socket_path: Path, request: bytes, timeout_s: float) -> bytes:
