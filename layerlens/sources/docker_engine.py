@@ -729,12 +729,15 @@ class EngineSource:
         return [layer(number, known) for number, known in enumerate(layers)]
 
     @cached_property
+    def _place(self) -> engine_storage.Place | None:
+        """Where the engine's own storage is; None where that is not to be read."""
+        return self._engine.storage() if engine_storage.is_wanted() else None
+
+    @cached_property
     def _kept(self) -> KeptImage | None:
-        """The image in the engine's own storage; None where that is not to be read."""
-        if not engine_storage.is_wanted() or len(self._image.available) > 1:
-            return None
-        place = self._engine.storage()
-        if place is None:
+        """The image unpacked in the engine's own storage; None where that is not to be read."""
+        place = self._place
+        if place is None or place.is_containerd:
             return None
         try:
             kept = engine_storage.open_kept(place, self._image.image_id, self._image.diff_ids)
@@ -748,7 +751,7 @@ class EngineSource:
     def _unpacked(self, number: int) -> SplitLayer | None:
         return self._kept.layers[number] if self._kept is not None else None
 
-    def _give_up(self, error: StorageError) -> None:
+    def _give_up(self, error: LayerLensError) -> None:
         """Note, once, why the engine's storage was not enough."""
         if not self._gave_up:
             self._gave_up = True
@@ -806,10 +809,31 @@ class EngineSource:
     def _exported(self) -> Source:
         with self._exporting:
             if self._archive is None:
-                self._archive = self._export()
+                self._archive = self._from_content_store() or self._export()
                 if self._cache is not None and self._known is None:
                     recalled.store_image(self._cache, *self._identity, self._archive)
             return self._archive
+
+    def _from_content_store(self) -> Source | None:
+        """The image out of containerd's content store, where the engine has that and it can be read."""
+        from layerlens.sources import containerd_store
+
+        place = self._place
+        if place is None or not place.is_containerd:
+            return None
+        folders = containerd_store.roots(place.root)
+        platform = self._identity[2] or self._image.platform
+        found = None
+        try:
+            found = containerd_store.open_image(folders, self._image.inspected, self._reference, platform)
+            if found is not None:
+                self._compare(found)
+        except (StorageError, InvalidImageError) as error:
+            if found is not None:
+                found.close()
+            self._give_up(error)
+            return None
+        return found
 
     def _export(self) -> Source:
         from layerlens.sources import docker_archive

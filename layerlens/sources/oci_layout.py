@@ -107,8 +107,11 @@ def open_store(
     platform: Platform | None = None,
     *,
     streamed: bool = False,
+    index: Any = None,
 ) -> Source:
     """Open the image that ``selector`` (name, tag or digest) and ``platform`` (the host's by default) pick.
+
+    ``index`` stands in for the store's ``index.json``.
 
     Raises:
         InvalidImageError: an index, manifest or config that is none, a digest that is wrong, a blob missing.
@@ -117,7 +120,7 @@ def open_store(
         PlatformError: none for this platform; lists what is there.
     """
     diagnostics: list[Diagnostic] = []
-    candidates = _candidates(store, reference)
+    candidates = _candidates(store, reference, index)
     if not candidates:
         raise InvalidImageError(f"{reference}: index.json names no image manifest", _COPY_AGAIN)
     chosen = _choose(_select(candidates, reference, selector), reference, platform)
@@ -141,9 +144,9 @@ def open_store(
     return StoredSource(reference, config, layers, diagnostics, store.close)
 
 
-def _candidates(store: Store, reference: str) -> list[_Candidate]:
+def _candidates(store: Store, reference: str, index: Any) -> list[_Candidate]:
     """Every image manifest of the layout, in order; nested indexes followed."""
-    top = read_json(store, "index.json")
+    top = read_json(store, "index.json") if index is None else index
     descriptors = top.get("manifests") if isinstance(top, dict) else None
     if not isinstance(descriptors, list):
         raise InvalidImageError(f"{reference}: index.json lists no manifests", _COPY_AGAIN)
