@@ -263,7 +263,7 @@ def test_constants(tmp_path: Path) -> None:
     starts = 'int execv(const char*,char**);int main(void){return execv("/usr/bin/tool",0);}'
     plain = (
         'const char *p="/usr/bin/tool";const char *q="/etc/app.conf";const char *r="/opt/mods";'
-        "int main(void){return !p+!q+!r;}"
+        'const char *s="/usr/lib/gconv";int main(void){return !p+!q+!r+!s;}'
     )
     loads = plain.replace(
         "int main", "void *dlopen(const char*,int);void *(*d)(const char*,int)=dlopen;int main"
@@ -273,8 +273,8 @@ def test_constants(tmp_path: Path) -> None:
     library(tmp_path, "libstub.so", stub)
     for source, commands, literals, plugins in (
         (starts, ["/usr/bin/tool"], [], []),
-        (plain, [], ["/etc/app.conf", "/opt/mods"], []),
-        (loads, [], ["/etc/app.conf", "/opt/mods"], ["/opt/mods/plug.so"]),
+        (plain, [], ["/etc/app.conf", "/opt/mods", "/usr/lib/gconv"], []),
+        (loads, [], ["/etc/app.conf", "/opt/mods", "/usr/lib/gconv"], ["/opt/mods/plug.so"]),
     ):
         main = program(tmp_path, source, "libstub.so")
         explorer, _, _ = explored(
@@ -284,6 +284,7 @@ def test_constants(tmp_path: Path) -> None:
                 "etc/app.conf": File(b"x=1\n"),
                 "opt/mods/plug.so": File(plugin),
                 "opt/mods/README": File(b"not to be loaded\n"),
+                "usr/lib/gconv/BIG5.so": File(plugin),
             }
         )
         found = list(explorer.edges("/usr/bin/main"))
@@ -327,6 +328,43 @@ def test_what_unwinds_a_stack_comes_with_threads_that_end(tmp_path: Path) -> Non
         }
     )
     assert targets(list(found.edges("/usr/bin/main")), "plugin") == ["/usr/lib/libgcc_s.so.1"]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "zones"), [("node", []), ("main", ["/usr/share/zoneinfo/Asia/Tokyo"])])
+def test_node_has_its_time_zones_inside(name: str, zones: list[str], tmp_path: Path) -> None:
+    library(tmp_path, "libstub.so", "void tzset(void){}")
+    source = 'void tzset(void);const char *p="/usr/share/zoneinfo";int main(void){tzset();return !p;}'
+    members = {f"usr/bin/{name}": executable(program(tmp_path, source, "libstub.so"))}
+    zone: dict[str, Member] = {"usr/share/zoneinfo/Asia/Tokyo": File(b"TZif")}
+    found, _, _ = explored({**members, **zone})
+    data = targets(list(found.edges(f"/usr/bin/{name}")), "data")
+    assert sorted({path for path in data if path.count("/") > 3}) == zones
+
+
+@needs_compiler
+@pytest.mark.parametrize("server", [False, True])
+def test_stores_of_passwords_come_with_servers_that_ask_them(server: bool, tmp_path: Path) -> None:
+    """Cyrus SASL: its client part loads mechanisms, its server part auxiliary properties too."""
+    function = "sasl_server_init" if server else "sasl_client_init"
+    sasl = library(tmp_path, "libsasl2.so.2", f"int {function}(void){{return 0;}}")
+    main = program(tmp_path, f"int {function}(void);int main(void){{return {function}();}}", "libsasl2.so.2")
+    folder = "/usr/lib/x86_64-linux-gnu"
+    names = (
+        "libsasldb.so.2",
+        "libldapdb.so.2",
+        "libsql.so.2",
+        "libscram.so.2",
+        "liblogin.so.2",
+        "libplain.so.2",
+    )
+    members: dict[str, Member] = {f"{folder}/sasl2/{name}": library(tmp_path, name) for name in names}
+    found, _, _ = explored(
+        {"/usr/bin/main": executable(main), f"{folder}/libsasl2.so.2": File(sasl), **members}
+    )
+    edges = [*found.edges("/usr/bin/main"), *found.edges(f"{folder}/libsasl2.so.2")]
+    wanted = names if server else names[3:]
+    assert sorted(targets(edges, "plugin")) == sorted(f"{folder}/sasl2/{name}" for name in wanted)
 
 
 @needs_compiler

@@ -277,6 +277,48 @@ def test_zoneinfo_brings_the_time_zones() -> None:
     assert "/usr/share/zoneinfo/Europe/Oslo" in files and "/usr/share/zoneinfo/right/Europe/Oslo" not in files
 
 
+def test_what_people_type_at_and_fallbacks_for_what_is_there_are_left() -> None:
+    tree: dict[str, Member] = {
+        f"{LIB}/site.py": b"def enable():\n    import readline\n    import rlcompleter\n",
+        f"{LIB}/rlcompleter.py": b"import readline",
+        f"{LIB}/lib-dynload/readline.cpython-311-x86_64-linux-gnu.so": b"x",
+        f"{LIB}/decimal.py": b"try:\n    from _decimal import *\nexcept ImportError:\n    from _pydecimal import *\n",
+        f"{LIB}/_pydecimal.py": b"",
+    }
+    accelerator: dict[str, Member] = {f"{LIB}/lib-dynload/_decimal.cpython-311-x86_64-linux-gnu.so": b"x"}
+    readline = {f"{LIB}/rlcompleter.py", f"{LIB}/lib-dynload/readline.cpython-311-x86_64-linux-gnu.so"}
+    main: dict[str, Member] = {"/app/main.py": b"import decimal"}
+    files = kept_files(kept(tree | accelerator | main, "python", "main.py"))
+    assert not readline & files and f"{LIB}/_pydecimal.py" not in files
+    assert f"{LIB}/_pydecimal.py" in kept_files(kept(tree | main, "python", "main.py"))
+    asks: dict[str, Member] = {"/app/main.py": b"def f():\n    import rlcompleter"}
+    assert readline <= kept_files(kept(tree | asks, "python", "main.py"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept_languages"),
+    [
+        (b"LANGUAGES = [('en', _('English')), ('pt-br', 'Portugu\xc3\xaas')]", {"en", "pt", "pt_BR"}),
+        (b"LANGUAGES = (('de-at', 'x'),)", {"de"}),
+        (b"LANGUAGES = [(code, name) for code, name in ALL]", {"de", "en", "ko", "pt", "pt_BR"}),
+        (b"LANGUAGES: list = [('de', 'x')]\nLANGUAGES += MORE", {"de", "en", "ko", "pt", "pt_BR"}),
+        (b"LANGUAGES = ['python', 'go']", {"de", "en", "ko", "pt", "pt_BR"}),
+        (b"USE_I18N = True", {"de", "en", "ko", "pt", "pt_BR"}),
+        (b"LANGUAGES = [(", {"de", "en", "ko", "pt", "pt_BR"}),
+    ],
+)
+def test_djangos_catalogues_of_the_languages_that_the_settings_offer(
+    settings: bytes, kept_languages: set[str]
+) -> None:
+    languages = ("de", "en", "ko", "pt", "pt_BR")
+    files = {f"django/conf/locale/{one}/LC_MESSAGES/django.mo": b"x" for one in languages}
+    files |= {"django/__init__.py": b"", "django/locale/ko/LC_MESSAGES/other.mo": b"x"}
+    tree: dict[str, Member] = {"/app/main.py": b"import django", "/app/shop/settings.py": settings}
+    found = kept_files(kept(tree | wheel("django", files), "python", "main.py"))
+    assert {path.split("/")[-3] for path in found if path.endswith("django.mo")} == kept_languages
+    assert f"{SITE}/django/locale/ko/LC_MESSAGES/other.mo" in found
+
+
 def test_a_pth_of_a_build_tool_brings_its_module_alone() -> None:
     tree = wheel(
         "setuptools",
