@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from layerlens.probing import Probe
     from layerlens.runtime import Base, Choice
     from layerlens.slimming import Proof, Slimmed
+    from layerlens.unneeded import Unneeded
     from layerlens.verify import Verification
 
 _MISSING_FROM_LAYER = "List the layer with `layerlens ls IMAGE --layer N`."
@@ -81,6 +82,8 @@ class Explanation:
     verdict: Verdict | None = None
     chain: Sequence[Edge] | None = None
     would_need: Sequence[Edge] | None = None
+    reason: str | None = None
+    """Why it is dropped, in a sentence; None for what is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,8 @@ class Image:
         self._unopened: dict[str, str] = {}
         """Why a runtime image could not be opened."""
         self._base_images: list[Image] = []
+        self._shipped: dict[ImagePath, ImagePath] | None = None
+        self._unneeded_found: Unneeded | None = None
 
     @property
     def reference(self) -> str:
@@ -665,18 +670,52 @@ class Image:
             **self._verdict_on(real),
         )
 
+    def whys(self) -> Iterator[Explanation]:
+        """:meth:`why` for every live path, sorted; what names what is found once for all of them."""
+        plan = self._default_plan[0]
+        if plan is not None:
+            self._unneeded(plan).find_all()
+        for path in sorted(self.fs.live):
+            yield self.why(path)
+
     def _verdict_on(self, path: ImagePath) -> dict[str, Any]:
         plan = self._default_plan[0]
         if plan is None:
             return {}
-        verdict = plan.verdict(path)
+        verdict, where = plan.verdict(path), path
         if verdict == "drop" and self.fs.is_dir(path):  # a directory is shipped where anything in it is
-            inside = next((p for p in self.fs.walk(path) if plan.verdict(p) != "drop"), None)
-            if inside is not None:
-                return {"verdict": plan.verdict(inside), "chain": plan.chain(inside), "would_need": []}
-        if verdict == "drop":
-            return {"verdict": verdict, "chain": [], "would_need": plan.needs.named_by(path)}
-        return {"verdict": verdict, "chain": plan.chain(path), "would_need": []}
+            where = self._shipped_inside(plan).get(path, path)
+            verdict = plan.verdict(where)
+        if verdict != "drop":
+            return {"verdict": verdict, "chain": plan.chain(where), "would_need": []}
+        unneeded = self._unneeded(plan)
+        named = unneeded.named_by(path)
+        return {
+            "verdict": verdict,
+            "chain": [],
+            "would_need": named,
+            "reason": unneeded.reason(path, named),
+        }
+
+    def _shipped_inside(self, plan: Plan) -> Mapping[ImagePath, ImagePath]:
+        """For each directory above something that is shipped, the first such path."""
+        if self._shipped is None:
+            self._shipped = {}
+            for path in sorted(plan.verdicts):
+                if plan.verdict(path) != "drop":
+                    above = path.rpartition("/")[0]
+                    while above and above not in self._shipped:
+                        self._shipped[above] = path
+                        above = above.rpartition("/")[0]
+                    self._shipped.setdefault("/", path)
+        return self._shipped
+
+    def _unneeded(self, plan: Plan) -> Unneeded:
+        if self._unneeded_found is None:
+            from layerlens.unneeded import Unneeded
+
+            self._unneeded_found = Unneeded(plan.needs)
+        return self._unneeded_found
 
     def close(self) -> None:
         """Close the source and drop every spool; calling it twice is fine.

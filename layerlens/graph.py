@@ -9,16 +9,15 @@ and a ``#!`` line (path_resolution(7), execve(2)), and what the config starts.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layerlens.attribution import Attribution
-from layerlens.ecosystems import Explores, ImageView, Lack, Lacks, ecosystems
+from layerlens.ecosystems import ImageView, Lack, Lacks, ecosystems, explorers_of
 from layerlens.errors import LinkLoopError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
-from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package, Severity
+from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Severity
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -28,8 +27,6 @@ _DIR = int(EntryType.DIR)
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for without a PATH in the config (moby, ``oci/defaults``)."""
-MAX_NEIGHBOURS = 400
-"""Files near a dropped one that are asked whether they name it."""
 MAX_COMMANDS = 20_000
 """Command lines that are looked at; an image that asks for more is lying."""
 
@@ -80,7 +77,7 @@ class Needs:
             category_of=attribution.category_of,
             env=env,
         )
-        self._explorers = [found.explorer(self.view) for found in ecosystems() if isinstance(found, Explores)]
+        self._explorers = explorers_of(ecosystems(), self.view)
         self._dropped = {self._option_path("--drop", path) for path in drop}
         self._queue: deque[ImagePath | Command] = deque()
         self._edges_seen: set[tuple[str, str, str]] = set()
@@ -114,7 +111,7 @@ class Needs:
                 "Name the program with --root PATH.",
             )
         for command in started:
-            if command.kind != "healthcheck" and self._find_program(command) is None:
+            if command.kind != "healthcheck" and self.find_program(command) is None:
                 raise UsageError(
                     f"{command.source} {command.argv[0]!r} is not in the image",
                     "Mend the image's ENTRYPOINT or CMD, or name the program with --root PATH.",
@@ -275,7 +272,7 @@ class Needs:
     def _run(self, command: Command) -> None:
         if not command.argv:
             return
-        found = self._find_program(command)
+        found = self.find_program(command)
         if found is None:
             severity: Severity = "warning" if command.certainty == "certain" else "info"
             source = command.source if command.source.startswith("/") else None
@@ -317,7 +314,7 @@ class Needs:
         for explorer in self._explorers:
             self._add(explorer.command(process, program))
 
-    def _find_program(self, command: Command) -> ImagePath | None:
+    def find_program(self, command: Command) -> ImagePath | None:
         """The absolute path that execvp(3) would run."""
         name = command.argv[0]
         if not name:
@@ -359,41 +356,6 @@ class Needs:
         links = {path for path, edge in self.kept.items() if edge.kind == "hard-link"}
         return links - {edge.target for edge in self.edges} if links else links
 
-    def named_by(self, path: ImagePath) -> list[Edge]:
-        """What would need a path that is not kept, and is not kept itself.
-
-        That is files near it, and packages that require its own.
-
-        Asked are the files of its package, else of its directory, at most ``MAX_NEIGHBOURS``.
-        """
-        fs, owner = self.fs, self.attribution.owner_of(path)
-        found = list(self._packages_that_require(owner, path)) if owner is not None else []
-        near = owner.paths if owner is not None and owner.paths else ()
-        folder = path.rpartition("/")[0]
-        candidates = [one for one in near if fs.type_of(one) == _FILE] or [
-            one for name in fs.listdir(folder or "/") if fs.type_of(one := f"{folder}/{name}") == _FILE
-        ]
-        for candidate in candidates[:MAX_NEIGHBOURS]:
-            if candidate == path or candidate in self.kept:
-                continue
-            for explorer in self._explorers:
-                for item in explorer.edges(candidate):
-                    if isinstance(item, Edge) and fs.follow(item.target) == path:
-                        found.append(item)
-        unique = {(edge.source, edge.kind): edge for edge in found}
-        return [unique[key] for key in sorted(unique)]
-
-    def _packages_that_require(self, owner: Package, path: ImagePath) -> Iterator[Edge]:
-        names = {owner.name, *(word.split(" ")[0] for word in owner.provides)}
-        for package in self.attribution.packages:
-            if package is owner or package.ecosystem != owner.ecosystem or package.location in self.kept:
-                continue
-            for relation in package.requires:
-                if any(_required_name(word) in names for word in relation.split("|")):
-                    evidence = f"{package.name} requires {relation.strip()}"
-                    yield Edge(package.location, path, "depends", evidence, "assumed")
-                    break
-
     def digraph(self, verdicts: Mapping[ImagePath, str] | None = None) -> DiGraph:
         """The kept paths and the edges between them.
 
@@ -425,11 +387,6 @@ class Needs:
                     edge.source, edge.target, kind=edge.kind, evidence=edge.evidence, certainty=edge.certainty
                 )
         return graph
-
-
-def _required_name(relation: str) -> str:
-    """The name in a requirement: ``libc6 (>= 2.36)``, ``requests>=2``, ``so:libz.so.1`` → the word in front."""
-    return re.split(r"[\s(<>=!~\[;@]", relation.strip(), maxsplit=1)[0]
 
 
 def shebang(head: bytes) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class Explanation:
     verdict: None = None
     chain: tuple[Edge, ...] | None = None
     would_need: tuple[Edge, ...] | None = None
+    reason: str | None = None
 
 
 def layer(

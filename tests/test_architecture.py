@@ -31,6 +31,7 @@ ORDER = [
     {"report"},
     {"attribution"},
     {"graph"},
+    {"unneeded"},
     {"dockerlines"},
     {"dockerfile"},
     {"differences", "forgotten"},

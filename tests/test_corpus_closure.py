@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from corpuskit import build as builds  # noqa: E402
-from corpuskit import cases, closure, engine, recommended, report  # noqa: E402
+from corpuskit import cases, closure, engine, recommended, report, whys  # noqa: E402
 from test_corpus import BUILT_HERE  # noqa: E402
 
 NAMES = sorted(folder.parent.name for folder in cases.CASES.glob("*/observed.txt"))
@@ -44,6 +44,22 @@ def test_the_closure_keeps_what_was_observed(name: str) -> None:
     assert not found.missing, "observed, not kept, and no [[passing]] in case.toml says why"
     assert len(found.passing) <= found.most_passing
     assert found.ratio <= MOST_KEPT, closure.told(case, found)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["already-slim"])
+def test_why_answers_for_every_live_path(name: str) -> None:
+    """`scripts/corpus why NAME…` asks the same of the other cases."""
+    if os.geteuid() != 0:
+        pytest.skip("the corpus's private engine needs root")
+    case = cases.load_case(name)
+    builds.build_case(case, print)
+    found = whys.answers_of(case)
+    assert found.wrong == []
+    assert found.verdicts["drop"] > 100
+    assert found.verdicts.total() - found.verdicts["drop"] > 1000
+    assert len(found.reasons) > 3
 
 
 def test_the_report_shows_what_layerlens_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

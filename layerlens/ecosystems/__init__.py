@@ -353,6 +353,17 @@ class Hosts(Protocol):
         """
 
 
+def explorers_of(found: Iterable[Ecosystem], image: ImageView) -> list[Explorer]:
+    """The explorers of one image, those that know what a word means before those that take any word for a path.
+
+    The first edge that leads to a file is the one that is told, and the more specific one says more.
+    """
+    able = [one for one in found if isinstance(one, Explores)]
+    return [
+        one.explorer(image) for one in sorted(able, key=lambda one: getattr(one, "takes_any_word", False))
+    ]
+
+
 _found: dict[tuple[str, ...], tuple[Ecosystem, ...]] = {}
 
 

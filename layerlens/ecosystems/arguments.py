@@ -41,6 +41,8 @@ class Arguments(WithoutPackages):
     """Words that name files, whatever program is given them."""
 
     name = "arguments"
+    takes_any_word = True
+    """Asked last, since a word that an ecosystem understands says more than that it is the name of a file."""
 
     def explorer(self, image: ImageView) -> ArgumentsExplorer:
         """The files that words name."""

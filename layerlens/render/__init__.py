@@ -55,3 +55,7 @@ class Explained(Protocol):
     @property
     def would_need(self) -> Sequence[Edge] | None:
         """For a dropped file: what names it but is itself dropped; None without a plan."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is dropped, in a sentence."""

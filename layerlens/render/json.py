@@ -85,6 +85,7 @@ def why(explanation: Explained) -> str:
         "verdict": explanation.verdict,
         "chain": _edges(explanation.chain),
         "would_need": _edges(explanation.would_need),
+        "reason": None if explanation.reason is None else display(explanation.reason),
         "type": explanation.type.label,
         "size_bytes": explanation.size_bytes,
     }

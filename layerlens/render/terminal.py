@@ -710,6 +710,8 @@ def why(explanation: Explained, width: int = 80, colour: bool = False) -> str:
     ]
     if explanation.verdict:
         facts.append(("verdict", explanation.verdict))
+    if explanation.reason:
+        facts.append(("because", escape.line(explanation.reason)))
     page.facts(facts)
     for title, edges in (("Needed by", explanation.chain), ("Would be needed by", explanation.would_need)):
         if edges:

@@ -117,6 +117,19 @@ def _closure(names: list[str]) -> int:
     return 1 if lacking else 0
 
 
+def _why(names: list[str]) -> int:
+    """What `why` says of every live path."""
+    _in_project_environment()
+    from corpuskit.whys import answers_of, told
+
+    wrong = 0
+    for case in [load_case(name) for name in names]:
+        found = answers_of(case)
+        wrong += found.wrong_count
+        print(told(case, found), flush=True)
+    return 1 if wrong else 0
+
+
 def _recommend(names: list[str], runtimes: list[str]) -> int:
     """What layerlens makes of the single-stage images, built, probed and held against the twins."""
     _in_project_environment()
@@ -139,6 +152,29 @@ def _recommend(names: list[str], runtimes: list[str]) -> int:
                 print(_line(check))
             if bad or (made.estimate_error or 0) > 0.02:
                 failed.append(f"{case.name}:{runtime}")
+    if failed:
+        say(f"not as they should be: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _drops(names: list[str], draws: int, seed: int) -> int:
+    """What slim --verify says where an observed file is left out; writes tests/corpus/DROPS.md."""
+    _in_project_environment()
+    from corpuskit.drops import MISSED, run, write_table
+
+    failed = []
+    for case in [load_case(name) for name in names]:
+        try:
+            found = run(case, draws, seed, say)
+        except (CorpusError, subprocess.TimeoutExpired) as error:
+            say(f"FAILED {error}")
+            failed.append(case.name)
+            continue
+        for draw in found:
+            told = f": {draw.note}" if draw.note else ""
+            print(f"{case.name}  {draw.outcome:<14}  {draw.path}  {draw.seconds:.1f} s{told}", flush=True)
+        failed += [case.name] if any(draw.outcome == MISSED for draw in found) else []
+        write_table()
     if failed:
         say(f"not as they should be: {', '.join(failed)}")
     return 1 if failed else 0
@@ -190,6 +226,8 @@ def main() -> int:
     tracing.add_argument("names", nargs="+", metavar="NAME")
     closing = commands.add_parser("closure", help="hold the needs graph against observed.txt")
     closing.add_argument("names", nargs="+", metavar="NAME")
+    asking = commands.add_parser("why", help="ask `why` for every live path, and check the answers")
+    asking.add_argument("names", nargs="+", metavar="NAME")
     recommending = commands.add_parser(
         "recommend", help="let layerlens slim the single-stage images, build and probe the results"
     )
@@ -200,13 +238,19 @@ def main() -> int:
         choices=("base", "scratch", "slim"),
         help="base and scratch if not given",
     )
+    dropping = commands.add_parser(
+        "drops", help="leave out one observed file at a time; writes tests/corpus/DROPS.md"
+    )
+    dropping.add_argument("names", nargs="+", metavar="NAME")
+    dropping.add_argument("--draws", type=int, default=5, help="files for each case, 5 if not given")
+    dropping.add_argument("--seed", type=int, default=2026, help="of the draws, 2026 if not given")
     commands.add_parser("report", help="the table; writes tests/corpus/REPORT.md and into README.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if os.geteuid() != 0 or sys.platform != "linux":
             raise CorpusError("the corpus needs root on Linux, for its private engine")
-        if options.command in ("probe", "trace", "recommend", "report"):
+        if options.command in ("probe", "trace", "recommend", "drops", "report"):
             remove_stale_containers()
         match options.command:
             case "list":
@@ -217,10 +261,14 @@ def main() -> int:
                 return _probe(options.name, options.image)
             case "closure":
                 return _closure(options.names)
+            case "why":
+                return _why(options.names)
             case "recommend":
                 return _recommend(options.names, options.runtime or ["base", "scratch"])
             case "trace":
                 return _trace(options.names)
+            case "drops":
+                return _drops(options.names, options.draws, options.seed)
             case _:
                 return _report()
     except CorpusError as error:
