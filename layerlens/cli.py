@@ -549,6 +549,7 @@ def verify(
     probe: ProbeOption = None,
     ignore: IgnoreOption = None,
     timeout: TimeoutOption = None,
+    platform: PlatformOption = None,
     format: RowFormatOption = RowFormat.table,
     debug: DebugOption = False,
 ) -> int:
@@ -557,12 +558,14 @@ def verify(
     In containers with limits, on the loopback address alone, removed whatever happens. The image's health check, its
     start-up time, memory and stop on SIGTERM are compared as well. Exit status 1: something differs.
     """
+    from layerlens.model import Platform
     from layerlens.probing import Probe
     from layerlens.verify import verify as compare
 
     asked = read_probe(http, exec_, probe, timeout) or Probe()
     with saying_if_stopped("the containers were removed"), progress_line() as progress:
-        found = compare(original, slim, asked, ignore or (), progress=progress)
+        wanted = None if platform is None else Platform.parse(platform)
+        found = compare(original, slim, asked, ignore or (), platform=wanted, progress=progress)
     if format is RowFormat.json:
         from layerlens.render import json
 

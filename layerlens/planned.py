@@ -11,6 +11,7 @@ from layerlens.report import display
 if TYPE_CHECKING:
     from layerlens.dockerfile import Dockerfile, Stage
     from layerlens.forgotten import Forgotten
+    from layerlens.slim import SlimImage
     from layerlens.stages import Written
 
 
@@ -36,6 +37,16 @@ class Plan(plan.Plan):
     def dockerfile(self, name: str = "Dockerfile") -> str:
         """The multi-stage Dockerfile that ships what the plan keeps."""
         return self.written(name).text
+
+    def image(self) -> SlimImage:
+        """The plan as an image, not yet written: :func:`layerlens.destinations.write_image` does that.
+
+        Raises:
+            UsageError: the base could not be opened, or does not fit.
+        """
+        from layerlens.slimming import slim_image
+
+        return slim_image(self)
 
     def to_dict(self, made: Written | None = None) -> dict[str, Any]:
         """The plan as `recommend --format json` prints it; ``made`` is its Dockerfile where that is written."""

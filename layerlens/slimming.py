@@ -127,8 +127,9 @@ def slim_image(plan: Plan) -> SlimImage:
         return group_of(attribution.category_of(real))
 
     keep = kept_paths(plan)
+    base = _base_image(plan, keep)
     spec = SlimSpec(keep=keep, group=group, config=needs.config.raw, rewrites=rewritten(plan))
-    return plan_slim(fs, spec, _base_image(plan, keep))
+    return plan_slim(fs, spec, base)
 
 
 def kept_paths(plan: Plan) -> list[ImagePath]:
@@ -151,7 +152,8 @@ def _base_image(plan: Plan, keep: Sequence[ImagePath]) -> BaseImage | None:
             f"the runtime image {base.reference} cannot be opened, and a slim image needs its layers",
             "Pull it, name an archive of it, or choose --runtime scratch.",
         )
-    for path in keep:
+    written = {*keep, *(folder for path in keep for folder in above(path))}
+    for path in sorted(written):
         theirs, ours = base.fs.type_of(path), plan.fs.type_of(path)
         if theirs is not None and theirs != ours and EntryType.DIR in (theirs, ours):
             raise UsageError(

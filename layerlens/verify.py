@@ -107,12 +107,19 @@ class Verification:
 
 
 def verify(
-    original: str, slim: str, probe: Probe, ignore: Sequence[str] = (), *, progress: Progress | None = None
+    original: str,
+    slim: str,
+    probe: Probe,
+    ignore: Sequence[str] = (),
+    *,
+    platform: Platform | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Run two images under the probe and compare; ``ignore`` holds regular expressions to mask.
 
-    Both are named as everywhere; what no engine has yet, as an archive, is loaded and removed again. Where they
-    differ, the original is asked once more under watch, so that what the slim image lacks can be named.
+    Both are named as everywhere, and ``platform`` chooses among several; what no engine has yet, as an archive, is
+    loaded and removed again. Where they differ, the original is asked once more under watch, so that what the slim
+    image lacks can be named.
 
     Raises:
         ImageNotFoundError: there is no such image.
@@ -122,17 +129,23 @@ def verify(
         UsageError: an ``ignore`` that is no regular expression.
     """
     compiled_masks(ignore)  # before anything is opened
-    with closing(open_source(original, progress=progress)) as first:
-        return verify_beside(first, slim, probe, ignore, progress=progress)
+    with closing(open_source(original, platform=platform, progress=progress)) as first:
+        return verify_beside(first, slim, probe, ignore, platform=platform, progress=progress)
 
 
 def verify_beside(
-    first: Source, slim: str, probe: Probe, ignore: Sequence[str] = (), *, progress: Progress | None = None
+    first: Source,
+    slim: str,
+    probe: Probe,
+    ignore: Sequence[str] = (),
+    *,
+    platform: Platform | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """The same for an original that is open already, and stays so."""
     masks = compiled_masks(ignore)
     with ExitStack() as stack:
-        second = stack.enter_context(closing(_open_beside(first, slim, progress)))
+        second = stack.enter_context(closing(_open_beside(first, slim, platform, progress)))
         engine = stack.enter_context(engine_of(first, second))
         one = stack.enter_context(in_engine(engine, first, progress))
         two = stack.enter_context(in_engine(engine, second, progress))
@@ -145,11 +158,12 @@ def verify_beside(
         return replace(found, missing=missing, untraced=untraced)
 
 
-def _open_beside(first: Source, slim: str, progress: Progress | None) -> Source:
+def _open_beside(first: Source, slim: str, platform: Platform | None, progress: Progress | None) -> Source:
     """The second image; a plain name means one of the engine that the first is from."""
     if isinstance(first, EngineSource) and references.parse(slim).kind == "engine":
-        return open_engine(slim, engines=(first.engine.endpoint.engine,), progress=progress)
-    return open_source(slim, progress=progress)
+        engines = (first.engine.endpoint.engine,)
+        return open_engine(slim, engines=engines, platform=platform, progress=progress)
+    return open_source(slim, platform=platform, progress=progress)
 
 
 @contextmanager

@@ -138,6 +138,13 @@ def test_what_is_left_to_attack_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_a_plan_is_an_image_not_yet_written(tmp_path: Path) -> None:
+    with layerlens.open_image(str(archive(tmp_path))) as opened:
+        planned = opened.recommend("scratch", keep=KEEP, exchange=False).image()
+        assert planned.payload_bytes == opened.slim(output="/dev/null", keep=KEEP).size_bytes
+        assert planned.rewritten == ["/etc/ld.so.cache", "/var/lib/dpkg/status"]
+
+
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     source = archive(tmp_path)
     for form in ("docker-archive", "oci"):
@@ -255,8 +262,9 @@ def test_a_base_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv(variable, "unix:///nonexistent.sock")
     source = archive(tmp_path)
     base = archive(tmp_path, {"/usr/lib64/x": b"", "/app": Symlink(target="usr/lib64"), **BASE}, "base.tar")
-    with pytest.raises(UsageError, match="do not fit on each other"):
-        made(source, runtime=str(base), output=tmp_path / "slim.tar")
+    for keep in (KEEP, ("/app/main.txt",)):
+        with pytest.raises(UsageError, match=r"/app is a dir in the image and a symlink in .*do not fit"):
+            made(source, runtime=str(base), output=tmp_path / "slim.tar", keep=keep)
     with pytest.raises(UsageError, match="cannot be opened"):
         made(source, runtime="debian:12-slim", output=tmp_path / "slim.tar")
     assert not (tmp_path / "slim.tar").exists()
