@@ -87,6 +87,25 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """One path in the graph of needs, with what is beside it; shows itself in Jupyter."""
+
+    explanation: Explanation
+    needed_by: Sequence[Edge]
+    """From each neighbour that needs it (a file, or the word for the config or an option); for a dropped path, from
+    what would need it."""
+    needs: Sequence[Edge]
+    """To each path that it needs."""
+    sizes: Mapping[ImagePath, int] = field(repr=False)
+    """Bytes of the files among them."""
+
+    def _repr_html_(self) -> str:
+        from layerlens.render.notebook import neighbourhood_html
+
+        return neighbourhood_html(self.explanation, self.needed_by, self.needs, self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
 class Report(report_module.Report):
     """The report of one image: plain values, a dictionary, tables for pandas, and HTML in Jupyter."""
 
@@ -669,6 +688,24 @@ class Image:
             category=self.attribution.category_of(real),
             **self._verdict_on(real),
         )
+
+    def neighbourhood(self, path: ImagePath) -> Neighbourhood:
+        """A live path with what needs it and what it needs, by the plan for the default runtime.
+
+        Raises:
+            PathNotFoundError: no such live path.
+            UsageError: nothing says what the image runs.
+        """
+        explanation = self.why(path)
+        plan = self._default_plan[0]
+        needs = self._search((), (), ()) if plan is None else plan.needs
+        needed_by, needed = needs.beside(explanation.path)
+        if not needed_by:
+            needed_by = list(explanation.chain or ())[-1:] or list(explanation.would_need or ())
+        fs = self.fs
+        near = {explanation.path, *(e.source for e in needed_by), *(e.target for e in needed)}
+        sizes = {one: fs.size(one) for one in sorted(near) if fs.type_of(one) == EntryType.FILE}
+        return Neighbourhood(explanation, needed_by, needed, sizes)
 
     def whys(self) -> Iterator[Explanation]:
         """:meth:`why` for every live path, sorted; what names what is found once for all of them."""

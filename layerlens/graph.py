@@ -342,6 +342,18 @@ class Needs:
             path = edge.source
         return found[::-1]
 
+    def beside(self, path: ImagePath) -> tuple[list[Edge], list[Edge]]:
+        """What needs a kept path, its shortest chain's edge first, and what it needs itself; an edge for each."""
+        first = self.kept.get(path)
+        before: dict[ImagePath, Edge] = {} if first is None else {first.source: first}
+        after: dict[ImagePath, Edge] = {}
+        for edge in self.edges:
+            if edge.target == path:
+                before.setdefault(edge.source, edge)
+            elif edge.source == path and edge.target in self.kept:
+                after.setdefault(edge.target, edge)
+        return list(before.values()), [after[target] for target in sorted(after)]
+
     def lacks(self) -> list[Lack]:
         """What kept files count on and the image does not have, the file that is reached first first."""
         found = [lack for one in ecosystems() if isinstance(one, Lacks) for lack in one.lacks(self.view)]

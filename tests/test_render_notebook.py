@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from reportkit import EVIL, hostile, report
+from reportkit import EVIL, Explanation, hostile, report
 
 from layerlens.errors import LayerLensError, UsageError
+from layerlens.model import Edge
 from layerlens.render import notebook
 from layerlens.report import Report
 
@@ -103,6 +104,35 @@ def test_image_html_shows_the_history_with_sizes() -> None:
     text = _read(_image_html(report())).text
     assert 'CMD ["bash"]' in text
     assert "512 MB" in text
+
+
+def _edges(name: str, count: int) -> list[Edge]:
+    return [
+        Edge(f"/{n:03d}{name}", f"/{n:03d}{name}", f"kind{name}", f"says {name}", "likely")
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("name", ["plain", EVIL])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (3, 1), (1, 40), (500, 500)])
+def test_a_neighbourhood_is_drawn(name: str, before: int, after: int) -> None:
+    edges = (_edges(name, before), _edges(name, after))
+    told = Explanation(path=f"/{name}", chain=(*_edges(name, 1),), reason=f"because {name}", category=name)
+    html = notebook.neighbourhood_html(told, *edges, {f"/000{name}": 5_000_000})
+    tags = _read(html)
+    assert tags.seen <= ELEMENTS | {"svg", "rect", "path", "text", "title"}
+    assert not {one for one in tags.attributes if one.startswith("on") or "href" in one}
+    for outside in ("http:", "https:", "url(", "@import", "<script", "javascript:"):
+        assert outside not in html
+    assert not any(c in html for c in "\x1b\x9b\u202e\u2028")
+    html.encode("utf-8")
+    assert html.count("<path ") == min(before, notebook.MOST_DRAWN) + min(after, notebook.MOST_DRAWN)
+    for count in (before, after):
+        if count > notebook.MOST_DRAWN:
+            assert f"and {count - notebook.MOST_DRAWN:,} more" in tags.text
+    if before:
+        assert "5.00 MB" in tags.text
+    assert "because " in tags.text
 
 
 def test_both_themes_are_served() -> None:

@@ -137,6 +137,22 @@ def test_every_live_path_has_an_answer(tmp_path: Path) -> None:
             assert image.why(one.path) == one
 
 
+def test_a_neighbourhood_shows_itself(tmp_path: Path) -> None:
+    path = tmp_path / "app.tar"
+    built = imagekit.image([imagekit.layer(TREE)], config={"Cmd": ["/srv/start"]})
+    path.write_bytes(imagekit.tar_of(imagekit.docker_archive_25(built)))
+    with open_image(str(path)) as image:
+        near = image.neighbourhood("/srv/start")
+        assert [edge.source for edge in near.needed_by] == ["CMD", "/bin/sh"]
+        assert {edge.target for edge in near.needs} >= {"/bin/sh", "/srv/app"}
+        assert near.sizes["/srv/app"] == len(program().data)
+        assert "<svg " in near._repr_html_()
+        dropped = image.neighbourhood("/srv/helper")
+        assert dropped.needs == []
+        assert {edge.source for edge in dropped.needed_by} == {"/srv/link", "/srv/old"}
+        assert "nothing that is kept needs that" in dropped._repr_html_()
+
+
 def test_a_script_is_told_as_one_rather_than_as_a_word() -> None:
     node = needs(
         {

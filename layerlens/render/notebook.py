@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from layerlens.errors import LayerLensError, UsageError
-from layerlens.model import Instruction
-from layerlens.render import escape, highlights, units
+from layerlens.model import Edge, Instruction
+from layerlens.render import Explained, escape, highlights, units
 from layerlens.report import ImageSummary, LayerReport, Report, display
 
 if TYPE_CHECKING:
@@ -39,6 +39,16 @@ FILE_COLUMNS = (
 
 TOP = 12
 LONGEST_NAME = 90
+MOST_DRAWN = 14
+"""Neighbours on one side of the drawing of a path's neighbourhood."""
+MOST_ROWS = 200
+"""Edges in a table below it."""
+_LABEL_CHARACTERS = 42
+_ROW_PX, _GAP_PX, _BOX_PX = 24, 110, 310
+_MIDDLE_PX = 310 + _GAP_PX
+_RIGHT_PX = _MIDDLE_PX + _BOX_PX + _GAP_PX
+_WIDTH_PX = _RIGHT_PX + 310
+"""Of the drawing: three columns of labels, and a gap for the edges between them."""
 
 _STYLE = """
 .layerlens{--ll-bg:var(--jp-layout-color0,var(--vscode-editor-background,#fff));
@@ -175,6 +185,7 @@ def plan_html(document: Mapping[str, Any]) -> str:
     parts = [
         f"<p><b>{what}{units.size(total)} → {units.size(document['estimated_bytes'])}</b> on "
         f"{_code(document['runtime_image'])}</p>",
+        *(f"<p>{escape.html(escape.line(line))}</p>" for line in _plan_notes(document)),
         _section(
             "Copies",
             ("size>", "from the image", "why~"),
@@ -195,6 +206,117 @@ def plan_html(document: Mapping[str, Any]) -> str:
         f"<pre>{escape.html(document['dockerfile'])}</pre>",
     ]
     return _page(parts)
+
+
+def _plan_notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """What is said of a plan beside its tables, a line each."""
+    sums = document["totals"]
+    yield (
+        f"{units.size(sums['base_bytes'])} runtime image, {units.size(sums['package_bytes'])} OS packages, "
+        f"{units.size(sums['copy_bytes'])} copied; {units.size(sums['drop_bytes'])} stay behind"
+    )
+    if document["os_packages"]:
+        yield f"install {' '.join(document['os_packages'])}"
+    for one in document.get("forgotten", ()):
+        yield f"the program cannot start: {one['reason']}"
+    for other in document["alternatives"]:
+        yield (
+            f"or on {other['runtime_image']}: {units.size(other['estimated_bytes'])}, since {other['reason']}"
+        )
+    for warning in document["warnings"]:
+        yield f"warning: {warning}"
+
+
+def neighbourhood_html(
+    explanation: Explained, needed_by: Sequence[Edge], needs: Sequence[Edge], sizes: Mapping[str, int]
+) -> str:
+    """A path between what needs it and what it needs, drawn and in words; ``sizes`` are bytes of files."""
+    verdict = explanation.verdict or "no plan"
+    facts = [
+        units.size(explanation.size_bytes),
+        verdict,
+        explanation.category or "",
+        explanation.package or "",
+    ]
+    parts = [
+        f"<p><b>{_code(explanation.path)}</b> <span>{escape.html(escape.terminal(', '.join(filter(None, facts))))}"
+        "</span></p>"
+    ]
+    if explanation.reason:
+        parts.append(f"<p>dropped: {escape.html(escape.line(explanation.reason))}</p>")
+    parts.append(_drawing(explanation, needed_by, needs, sizes))
+    for title, edges, is_open in (
+        ("The shortest chain from a root", explanation.chain or (), True),
+        ("Would be needed by" if verdict == "drop" else "Needed by", needed_by, False),
+        ("Needs", needs, False),
+    ):
+        rows = [
+            (
+                _code(edge.source),
+                escape.html(edge.kind),
+                _code(edge.target),
+                escape.html(escape.line(edge.evidence)),
+            )
+            for edge in edges[:MOST_ROWS]
+        ]
+        parts.append(_section(title, ("from", "kind", "to", "evidence~"), rows, len(edges), is_open=is_open))
+    return _page(parts)
+
+
+def _drawing(
+    explanation: Explained, needed_by: Sequence[Edge], needs: Sequence[Edge], sizes: Mapping[str, int]
+) -> str:
+    """The neighbourhood as SVG: three columns, what needs it on the left and what it needs on the right."""
+    left, right = list(needed_by[:MOST_DRAWN]), list(needs[:MOST_DRAWN])
+    rows = max(len(left) + (len(needed_by) > MOST_DRAWN), len(right) + (len(needs) > MOST_DRAWN), 1)
+    height = rows * _ROW_PX + 8
+    middle = height / 2
+    pieces = [
+        f'<rect x="{_MIDDLE_PX}" y="{middle - 11:g}" width="{_BOX_PX}" height="22" rx="4" fill="none" '
+        'stroke="currentColor"/>',
+        _label(_MIDDLE_PX + _BOX_PX / 2, middle, explanation.path, explanation.path, "middle"),
+    ]
+    for edges, count, at, anchor, ends in (
+        (left, len(needed_by), _MIDDLE_PX - _GAP_PX, "end", (_MIDDLE_PX - _GAP_PX + 6, _MIDDLE_PX)),
+        (right, len(needs), _MIDDLE_PX + _BOX_PX + _GAP_PX, "start", (_MIDDLE_PX + _BOX_PX, _RIGHT_PX - 6)),
+    ):
+        top = (height - (len(edges) + (count > len(edges))) * _ROW_PX) / 2 + _ROW_PX / 2
+        for number, edge in enumerate(edges):
+            y = top + number * _ROW_PX
+            name = edge.source if anchor == "end" else edge.target
+            weight = f" ({units.size(sizes[name])})" if name in sizes else ""
+            pieces.append(_label(at, y, name, f"{name}{weight}: {edge.evidence}", anchor))
+            pieces.append(_arrow(ends, (y, middle) if anchor == "end" else (middle, y), edge.kind, anchor))
+        if count > len(edges):
+            more = f"and {count - len(edges):,} more"
+            pieces.append(_label(at, top + len(edges) * _ROW_PX, more, more, anchor))
+    return (
+        f'<svg viewBox="0 0 {_WIDTH_PX} {height:g}" width="{_WIDTH_PX}" height="{height:g}" role="img" '
+        f'style="max-width:100%;height:auto">{"".join(pieces)}</svg>'
+    )
+
+
+def _label(x: float, y: float, name: str, told: str, anchor: str) -> str:
+    shown = escape.html(escape.middle(escape.terminal(name), _LABEL_CHARACTERS))
+    return (
+        f'<text x="{x:g}" y="{y + 4:g}" text-anchor="{anchor}" fill="currentColor" font-size="11.5" '
+        f'font-family="var(--jp-code-font-family,ui-monospace,monospace)">{shown}'
+        f"<title>{escape.html(escape.line(told))}</title></text>"
+    )
+
+
+def _arrow(ends: tuple[float, float], heights: tuple[float, float], kind: str, anchor: str) -> str:
+    """A curve with the edge's kind at the neighbour's end."""
+    (x1, x2), (y1, y2) = ends, heights
+    bend = (x1 + x2) / 2
+    word_x, word_y = (x1 + 4, y1) if anchor == "end" else (x2 - 4, y2)
+    side = "start" if anchor == "end" else "end"
+    return (
+        f'<path d="M{x1:g} {y1:g}C{bend:g} {y1:g} {bend:g} {y2:g} {x2:g} {y2:g}" fill="none" '
+        'stroke="currentColor" opacity=".35"/>'
+        f'<text x="{word_x:g}" y="{word_y - 3:g}" text-anchor="{side}" fill="currentColor" font-size="9.5" '
+        f'opacity=".7">{escape.html(escape.terminal(kind))}</text>'
+    )
 
 
 def _page(parts: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from corpuskit.build import build_case
 from corpuskit.cases import DOCKERFILES, REPOSITORY, VARIANTS, Case, load_case, load_cases
-from corpuskit.engine import docker, ensure_bases, inspect_image
+from corpuskit.engine import docker, ensure_bases, environment, inspect_image
 from corpuskit.errors import CorpusError
 from corpuskit.probe import PROBE_LABEL, Check, run_probe
 from corpuskit.report import made_line, make_rows, megabytes, tables, write_report
@@ -122,6 +122,7 @@ def _why(names: list[str]) -> int:
     _in_project_environment()
     from corpuskit.whys import answers_of, told
 
+    os.environ.update(environment())  # the bases that recommend stands on are in the private engine
     wrong = 0
     for case in [load_case(name) for name in names]:
         found = answers_of(case)
