@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens import report as report_module
-from layerlens.attribution import Attribution, find_duplicates
+from layerlens.attribution import Attribution, EqualFiles, find_equal, live_duplicates
 from layerlens.beside import Beside
 from layerlens.cache import Cache
 from layerlens.categories import CATEGORIES
 from layerlens.ecosystems import ecosystems
 from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
-from layerlens.filesystem import Filesystem
+from layerlens.filesystem import Filesystem, StoredEntries
 from layerlens.history import instructions, parse_config
 from layerlens.layers import Layer, close_layers, open_layers
 from layerlens.model import (
@@ -37,7 +37,6 @@ from layerlens.model import (
 )
 from layerlens.report import (
     CategoryReport,
-    DuplicateGroup,
     ImageSummary,
     LayerReport,
     PackageReport,
@@ -278,17 +277,17 @@ class Image:
         With ``recommend``, also which of them are needed and what to ship; where that cannot be said (an image
         without a command, say), a diagnostic says why.
         """
-        fs = self.fs
-        # Comparing contents needs nothing of what the packages say, so that another core can do it meanwhile.
-        duplicates = Beside(lambda: self._duplicates)
+        # Comparing contents needs neither squash nor packages, so that another core can do it meanwhile.
+        stored = StoredEntries(self.layers)
+        comparing = Beside(lambda: self._equal_files(stored))
         try:
             attribution, made = self.attribution, self._instruction_by_layer
             texts = [None if instruction is None else instruction.text for instruction in made]
-            found, digests = duplicates.result()
-            fs.learn_digests(digests)
-            waste = attribution.waste(texts, found)
+            equal, digests = comparing.result()
+            self.fs.learn_digests(digests)
+            waste = attribution.waste(texts, live_duplicates(self.fs, equal))
         finally:
-            duplicates.close()
+            comparing.close()
         shadowed = attribution.shadowed_by_layer()
         plan, trouble = self._default_plan if recommend else (None, [])
         needed = None if plan is None else _needed_bytes(plan.needs)
@@ -350,11 +349,14 @@ class Image:
             attribution=attribution,
         )
 
-    @cached_property
-    def _duplicates(self) -> tuple[list[DuplicateGroup], dict[int, bytes]]:
-        """The files of equal content, and the digests that were computed to find them."""
-        found = find_duplicates(self.fs, by_digest=self._cache is not None)
-        return found, self.fs.learned_digests
+    def _equal_files(self, stored: StoredEntries) -> tuple[list[EqualFiles], dict[int, bytes]]:
+        """The files of equal content, and the digests that are known now.
+
+        Where the next run can be told of digests, more are worth computing than it takes to compare.
+        """
+        equal = find_equal(stored, by_digest=any(layer.memory is not None for layer in self.layers))
+        known = {gid: files.digest for files in equal for gid in files.gids}
+        return equal, known | stored.learned_digests
 
     @cached_property
     def _default_plan(self) -> tuple[Plan | None, list[Diagnostic]]:

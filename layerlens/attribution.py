@@ -8,17 +8,23 @@ sums go back up in one pass, so that the work grows with the number of entries a
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
-from layerlens.categories import CATEGORIES, NONE, Classifier
-from layerlens.filesystem import Filesystem, Shadow
+from layerlens.categories import CATEGORIES, NONE, Classifier, DirectoryState
+from layerlens.filesystem import Filesystem, Shadow, StoredEntries
 from layerlens.model import EntryType, ImagePath, Package, ShadowKind
 from layerlens.report import DuplicateGroup, PathReport, WasteItem, WasteReport
-from layerlens.tarindex import SMALL
 
 _FILE = int(EntryType.FILE)
+_LINKED = 255
+"""In place of an entry's type: a hard link, or what hard links lead to."""
 _NOBODY = -1
+_KEY_BITS = 5
+"""A layer and a category in one number: the category is the lowest bits."""
+_CATEGORY_MASK = (1 << _KEY_BITS) - 1
 
 PATH_SHARE = 0.01
 """Share of the live bytes from which on a subtree is listed."""
@@ -28,6 +34,10 @@ HOME_CATEGORIES = ("package-cache", "vcs", "compilers")
 """Categories whose topmost directories are listed whatever their size."""
 HOME_NAMES = frozenset({"node_modules"})
 HOME_MARKERS = frozenset({"pyvenv.cfg"})
+MAX_COMPARED = 1 << 20
+"""Bytes of the largest files that are compared rather than hashed."""
+MAX_CONTENTS = 8
+"""Contents that files of one size and checksum are compared with before they are hashed after all."""
 
 
 @dataclass(slots=True)
@@ -44,6 +54,7 @@ class Subtree:
     """Index of the package that owns the directory itself."""
     purpose: int = NONE
     """Index of the category that the directory itself stands for."""
+    parent: Subtree | None = field(default=None, repr=False)
 
 
 class Attribution:
@@ -79,78 +90,113 @@ class Attribution:
         self._attribute()
 
     def _attribute(self) -> None:
-        fs, sizes, types, layer_column = self.fs, self.sizes, self.types, self.layer_column
-        categories, owners, subtrees = self.categories, self.owners, self.subtrees
-        category_bytes, category_files = self.category_bytes, self.category_files
-        layer_categories = self.layer_categories
+        """One pass over all files, directory by directory. Locals and inlined look-ups: there may be millions."""
+        fs, sizes, types = self.fs, self.sizes, self.types
+        categories, owners = self.categories, self.owners
+        subtrees, classifier = self.subtrees, self._classifier
         package_bytes, package_files = self.package_bytes, self.package_files
-        directory_state, file_category = self._classifier.directory, self._classifier.file
-        purpose_of = self._classifier.purpose
-        inode, groups = fs.inode, fs.groups
-        has_links = bool(groups)
         owned_names, roots = self._owned.names, self._owned.roots
+        hints: list[tuple[str | None, str | None]]
         hints = [(package.category, package.ecosystem) for package in self.packages]
-        states: dict[str, object] = {}
-        children = fs.children
-        nothing: dict[str, int] = {}
-        for directory, names in children.items():
-            tree = subtrees[directory] = Subtree()
+        hints.append((None, None))  # at -1: of nobody's files
+        inode, groups = fs.inode, fs.groups
+        kinds = bytearray(types)
+        for gid in (*inode, *groups):
+            kinds[gid] = _LINKED
+        sums_by_key = [0] * (len(fs.indexes) << _KEY_BITS)
+        layer_keys = array("I")
+        for number, index in enumerate(fs.indexes):
+            layer_keys.extend(array("I", [number << _KEY_BITS]) * len(index))
+        states: dict[str, DirectoryState] = {}
+        nobody: dict[str, int] = {}
+        for directory, names in fs.children.items():
+            above_path, _, base = directory.rpartition("/")
             if directory:
-                parent = directory.rpartition("/")[0]
-                state = directory_state(directory, states[parent])
-                inherited = subtrees[parent].owner
+                parent = subtrees[above_path]
+                above = states[above_path]
+                state = above.children.get(base)
+                if state is None:
+                    state = classifier.directory(directory, above)
+                owner_here = roots.get(directory, parent.owner) if roots else _NOBODY
             else:
-                state = directory_state("", None)
-                inherited = _NOBODY
+                parent, state, owner_here = None, classifier.directory("", None), roots.get("", _NOBODY)
             states[directory] = state
-            tree.purpose = purpose_of(state)
-            tree.owner = owner_here = roots.get(directory, inherited)
-            owned = owned_names.get(directory, nothing)
-            total = files = mask = 0
-            sums = tree.categories
+            tree = subtrees[directory] = Subtree(owner=owner_here, purpose=state.purpose, parent=parent)
+            seen, look = state.seen, state.look
+            owned = owned_names.get(directory, nobody)
+            owner = owner_here
+            decisions = classifier.decisions(state, *hints[owner])
+            sums: dict[int, int] = {}
+            size_bytes = files = 0
             for name, gid in names.items():
                 if gid < 0:
                     continue
-                if has_links:
+                if kinds[gid]:
+                    if kinds[gid] != _LINKED:
+                        continue
                     gid = inode.get(gid, gid)
                     group = groups.get(gid)
-                    if group is not None and group[0] != f"{directory}/{name}":
+                    if types[gid] != _FILE or (group is not None and group[0] != f"{directory}/{name}"):
                         continue
-                if types[gid] != _FILE:
-                    continue
-                owner = owned.get(name, owner_here) if owned else owner_here
-                if owner < 0:
-                    category = file_category(name, state, None, None)
-                else:
-                    hint, ecosystem = hints[owner]
-                    category = file_category(name, state, hint, ecosystem)
-                    owners[gid] = owner
-                    package_bytes[owner] += sizes[gid]
-                    package_files[owner] += 1
+                if owned:
+                    owner_now = owned.get(name, owner_here)
+                    if owner_now != owner:
+                        if owner >= 0:
+                            package_bytes[owner] += size_bytes
+                            package_files[owner] += files
+                        tree.size_bytes += size_bytes
+                        tree.files += files
+                        size_bytes = files = 0
+                        owner = owner_now
+                        decisions = classifier.decisions(state, *hints[owner])
+                found = seen.get(name)
+                if found is None:
+                    found = look(name)
+                category = decisions[found]
                 categories[gid] = category
-                size = sizes[gid]
-                layer = layer_column[gid]
+                if owner >= 0:
+                    owners[gid] = owner
                 files += 1
-                category_files[category] += 1
+                size = sizes[gid]
                 if size:
-                    total += size
-                    mask |= 1 << layer
-                    sums[category] = sums.get(category, 0) + size
-                    layer_categories[layer][category] += size
-            tree.size_bytes, tree.files, tree.layers = total, files, mask
-        for directory in reversed(list(children)):
-            tree = subtrees[directory]
-            if directory:
-                above = subtrees[directory.rpartition("/")[0]]
+                    size_bytes += size
+                    key = layer_keys[gid] | category
+                    sums[key] = sums.get(key, 0) + size
+            if files:
+                if owner >= 0:
+                    package_bytes[owner] += size_bytes
+                    package_files[owner] += files
+                tree.size_bytes += size_bytes
+                tree.files += files
+            for key, size in sums.items():
+                sums_by_key[key] += size
+                category = key & _CATEGORY_MASK
+                tree.layers |= 1 << (key >> _KEY_BITS)
+                tree.categories[category] = tree.categories.get(category, 0) + size
+        self._sum_up(sums_by_key)
+
+    def _sum_up(self, sums_by_key: Sequence[int]) -> None:
+        """Each directory's sums into those of the one above, and the image's own."""
+        for tree in reversed(self.subtrees.values()):
+            above = tree.parent
+            if above is not None and tree.files:
                 above.size_bytes += tree.size_bytes
                 above.files += tree.files
                 above.layers |= tree.layers
+                into = above.categories
                 for category, size in tree.categories.items():
-                    above.categories[category] = above.categories.get(category, 0) + size
-        top = subtrees[""]
+                    into[category] = into.get(category, 0) + size
+        top = self.subtrees[""]
         self.live_bytes, self.live_files = top.size_bytes, top.files
         for category, size in top.categories.items():
-            category_bytes[category] = size
+            self.category_bytes[category] = size
+        self.category_files = [self.categories.count(category) for category in range(len(CATEGORIES))]
+        self.category_files[0] -= (
+            self.fs.entry_count - self.live_files
+        )  # entries without a category have its number
+        for key, size in enumerate(sums_by_key):
+            if size:
+                self.layer_categories[key >> _KEY_BITS][key & _CATEGORY_MASK] = size
 
     # -- one path ------------------------------------------------------------------------------------------
 
@@ -188,22 +234,15 @@ class Attribution:
         homes = self._homes()
         covered: dict[str, int] = {}
         """Directory → bytes of its largest listed descendant."""
-        for directory in reversed(list(self.subtrees)):
+        for directory in reversed(self.subtrees):
             tree = self.subtrees[directory]
             largest = covered.get(directory, 0)
             if tree.size_bytes >= least:
-                for name, gid in self.fs.children[directory].items():
-                    if gid < 0:
-                        continue
-                    gid = self.fs.inode.get(gid, gid)
-                    size = self.sizes[gid]
-                    if size < least or self.types[gid] != _FILE:
-                        continue
-                    path = f"{directory}/{name}"
-                    group = self.fs.groups.get(gid)
-                    if group is None or group[0] == path:
-                        listed.append(self._file_report(path, gid))
-                        largest = max(largest, size)
+                for path, gid in self._files_from(directory, least):
+                    listed.append(self._file_report(path, gid))
+                    largest = max(largest, self.sizes[gid])
+            elif not largest and directory not in homes:
+                continue
             wanted = tree.size_bytes >= least and largest < CHILD_SHARE * tree.size_bytes
             if directory and tree.size_bytes and (wanted or directory in homes):
                 listed.append(self._tree_report(directory, tree))
@@ -214,21 +253,34 @@ class Attribution:
         listed.sort(key=lambda report: (-report.size_bytes, report.path))
         return listed
 
+    def _files_from(self, directory: ImagePath, least: int) -> Iterator[tuple[ImagePath, int]]:
+        """Path and gid of a directory's own files of at least ``least`` bytes; of hard links, the first name."""
+        for name, gid in self.fs.children[directory].items():
+            if gid >= 0:
+                gid = self.fs.inode.get(gid, gid)
+                if self.sizes[gid] >= least and self.types[gid] == _FILE:
+                    path = f"{directory}/{name}"
+                    group = self.fs.groups.get(gid)
+                    if group is None or group[0] == path:
+                        yield path, gid
+
     def _homes(self) -> set[ImagePath]:
         """Directories that the reader looks for, whatever their size."""
         found: set[ImagePath] = set()
         wanted = [CATEGORIES.index(name) for name in HOME_CATEGORIES]
         inside_modules: set[ImagePath] = set()
-        for directory, tree in self.subtrees.items():
-            parent, _, name = directory.rpartition("/")
-            nested = parent in inside_modules
-            if nested or name in HOME_NAMES:
-                inside_modules.add(directory)
+        for (directory, names), tree in zip(self.fs.children.items(), self.subtrees.values(), strict=True):
+            above, _, name = directory.rpartition("/")
             if name in HOME_NAMES:
-                if not nested:
+                if above not in inside_modules:
                     found.add(directory)
-            elif HOME_MARKERS & self.fs.children[directory].keys() or (
-                tree.purpose in wanted and directory and tree.purpose != self.subtrees[parent].purpose
+                inside_modules.add(directory)
+                continue
+            if above in inside_modules:
+                inside_modules.add(directory)
+            purpose = tree.purpose
+            if any(map(names.__contains__, HOME_MARKERS)) or (
+                purpose != NONE and tree.parent and purpose in wanted and purpose != tree.parent.purpose
             ):
                 found.add(directory)
         return found
@@ -350,57 +402,87 @@ class Attribution:
         return round((discovered - excess) / discovered, 6) if discovered else 1.0
 
 
-def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[DuplicateGroup]:
-    """Live files of equal content, most wasted bytes first; only files that may be equal are looked at.
+@dataclass(frozen=True, slots=True)
+class EqualFiles:
+    """Stored regular files of one content, whether a container sees them or not."""
 
-    ``by_digest`` hashes small ones as well, where comparing them would do: digests can be remembered.
+    digest: bytes
+    """SHA-256."""
+    size_bytes: int
+    gids: Sequence[int]
+
+
+def find_equal(stored: StoredEntries, *, by_digest: bool = False) -> list[EqualFiles]:
+    """Stored files of equal content; only those that may be equal, by size and checksum, are read.
+
+    It needs no squash, so that it can be done beside making one. ``by_digest`` hashes also where comparing would do:
+    digests can be remembered.
     """
-    sizes = fs.sizes_column()
-    types = fs.types_column()
-    by_digest = by_digest or any(index.digests for index in fs.indexes)
-    checks = fs.checks_column()
-    first: dict[int, int] = {}
+    checks = stored.checks_column()
+    keys = [size << 32 | check for size, check in zip(stored.sizes_column(), checks, strict=True)]
+    repeated = {key for key, count in Counter(keys).items() if count > 1 and key >> 32}
     collisions: dict[int, list[int]] = {}
-    path_of: dict[int, str] = {}
-    inode, groups = fs.inode, fs.groups
-    for path, gid in fs.live.items():
-        if gid < 0 or types[gid] != _FILE:
-            continue
-        size = sizes[gid]
-        if not size or gid in inode or gid in groups:
-            continue
-        key = size << 32 | checks[gid]
-        earlier = first.setdefault(key, gid)
-        if earlier != gid:
-            found = collisions.get(key)
-            if found is None:
-                collisions[key] = [earlier, gid]
-            else:
-                found.append(gid)
-        path_of[gid] = path
-    for gid, names in groups.items():
-        size = sizes[gid]
-        if size and types[gid] == _FILE:
-            key = size << 32 | checks[gid]
-            path_of[gid] = names[0]
-            earlier = first.setdefault(key, gid)
-            if earlier != gid:
-                collisions.setdefault(key, [earlier]).append(gid)
-    report: list[DuplicateGroup] = []
-    fs.hash_ahead([gid for key, gids in collisions.items() if key >> 32 > SMALL for gid in gids])
+    for gid, key in enumerate(keys):
+        if key in repeated:
+            collisions.setdefault(key, []).append(gid)
+    by_digest = by_digest or any(index.digests for index in stored.indexes)
+    least = 0 if by_digest else MAX_COMPARED
+    stored.hash_ahead([gid for key, gids in collisions.items() if key >> 32 > least for gid in gids])
+    found: list[EqualFiles] = []
     for key, gids in collisions.items():
-        by_content: dict[bytes, list[int]] = {}
-        # Comparing small contents is cheaper than hashing each; a digest is needed only once a group.
-        content = fs.read_gid if key >> 32 <= SMALL and not by_digest else fs.digest
-        for gid in sorted(gids):
-            by_content.setdefault(content(gid), []).append(gid)
-        for same in by_content.values():
-            if len(same) > 1:
-                names = sorted(path_of[gid] for gid in same)
-                digest = fs.digest(same[0]).hex()
-                report.append(DuplicateGroup("sha256:" + digest, key >> 32, names))
+        size = key >> 32
+        for digest, same in _by_digest(stored, gids) if size > least else _by_content(stored, gids):
+            found.append(EqualFiles(digest, size, same))
+    return found
+
+
+def _by_digest(stored: StoredEntries, gids: Sequence[int]) -> Iterator[tuple[bytes, list[int]]]:
+    """Files of one size that are equal, with their SHA-256."""
+    groups: dict[bytes, list[int]] = {}
+    for gid in gids:
+        groups.setdefault(stored.digest(gid), []).append(gid)
+    return ((digest, same) for digest, same in groups.items() if len(same) > 1)
+
+
+def _by_content(stored: StoredEntries, gids: Sequence[int]) -> Iterator[tuple[bytes, list[int]]]:
+    """As :func:`_by_digest`, but compared byte by byte, which is cheaper than hashing each of them."""
+    contents: list[bytes] = []
+    groups: list[list[int]] = []
+    for gid in gids:
+        content = stored.read_gid(gid)
+        for known, same in zip(contents, groups, strict=True):
+            if known == content:
+                same.append(gid)
+                break
+        else:
+            if len(contents) == MAX_CONTENTS:
+                return _by_digest(stored, gids)
+            contents.append(content)
+            groups.append([gid])
+    return (
+        (sha256(content).digest(), same)
+        for content, same in zip(contents, groups, strict=True)
+        if len(same) > 1
+    )
+
+
+def live_duplicates(fs: Filesystem, equal: Iterable[EqualFiles]) -> list[DuplicateGroup]:
+    """Those of equal files that a container sees at different paths, most wasted bytes first."""
+    sought = {gid for files in equal for gid in files.gids}
+    paths = {gid: path for path, gid in fs.live.items() if gid in sought and gid not in fs.groups}
+    paths |= {gid: names[0] for gid, names in fs.groups.items() if gid in sought}
+    report = []
+    for files in equal:
+        names = sorted(paths[gid] for gid in files.gids if gid in paths)
+        if len(names) > 1:
+            report.append(DuplicateGroup("sha256:" + files.digest.hex(), files.size_bytes, names))
     report.sort(key=lambda group: (-group.size_bytes * (len(group.paths) - 1), group.paths[0]))
     return report
+
+
+def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[DuplicateGroup]:
+    """Live files of equal content at different paths, most wasted bytes first."""
+    return live_duplicates(fs, find_equal(fs, by_digest=by_digest))
 
 
 class _Ownership:
@@ -437,11 +519,13 @@ class _Ownership:
     def _add(self, fs: Filesystem, package: Package, into: dict[ImagePath, dict[str, int]]) -> None:
         number = len(self.packages)
         self.packages.append(package)
+        last: ImagePath | None = None
+        names: dict[str, int] = {}
         for path in package.paths:
-            parent, _, name = fs.resolve_parent(path).rpartition("/")
-            names = into.get(parent)
-            if names is None:
-                names = into[parent] = {}
+            parent, _, name = path.rpartition("/")
+            if parent != last:  # most follow one of the same directory
+                last = parent
+                names = into.setdefault(fs.resolve_parent(path).rpartition("/")[0], {})
             names.setdefault(name, number)
         for root in package.roots:
             resolved = fs.resolve_parent(root)

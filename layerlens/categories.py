@@ -11,7 +11,7 @@ Directories are classified once, top down, and files inherit, so that a file cos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,12 @@ class _Names:
         if dot >= 0:
             suffix = name[dot:]
             by_suffix = self.suffixes.get(suffix, NONE)
-            found = min(found, by_suffix)
-            for tail, category in self.tails.get(suffix, ()):
-                if category < found and name.endswith(tail):
-                    found = category
+            if by_suffix < found:
+                found = by_suffix
+            if suffix in self.tails:
+                for tail, category in self.tails[suffix]:
+                    if category < found and name.endswith(tail):
+                        found = category
         if name.startswith(self.heads) or name.endswith(self.ends):
             for head, tail, category in self.wild:
                 if category < found and name.startswith(head) and name.endswith(tail):
@@ -132,32 +134,50 @@ class _Node:
         self.wild.append((head, tail, node))
         return node
 
-    def step(self, name: str) -> Iterator[_Node]:
+    def step(self, name: str) -> list[_Node]:
         """The nodes that a directory's name leads to."""
-        node = self.exact.get(name)
-        if node is not None:
-            yield node
+        found = [self.exact[name]] if name in self.exact else []
         for head, tail, node in self.wild:
-            if len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail):
-                yield node
+            if name.startswith(head) and name.endswith(tail) and len(name) >= len(head) + len(tail):
+                found.append(node)
+        return found
 
 
-class _State:
+class DirectoryState:
     """What a directory passes on to what lies in it."""
 
-    __slots__ = ("children", "context", "fallback", "names", "nodes", "part", "purpose", "seen")
+    __slots__ = (
+        "children",
+        "context",
+        "decisions",
+        "fallback",
+        "look",
+        "names",
+        "nodes",
+        "part",
+        "plain",
+        "purpose",
+        "seen",
+    )
 
     def __init__(
         self, context: str, purpose: int, part: int, fallback: int, nodes: tuple[_Node, ...], names: _Names
     ) -> None:
         self.context = context
         self.purpose = purpose
+        """Index of the category that the directory itself stands for, with all below it; NONE if for none."""
         self.part = part
         self.fallback = fallback
         self.nodes = nodes
         self.names = names
         self.seen = names.seen
-        self.children: dict[str, _State] = {}
+        """File name → index of what the name alone says, or NONE; :attr:`look` finds what is not in it yet."""
+        self.look = names.look
+        self.children: dict[str, DirectoryState] = {}
+        """States of subdirectories by name, as far as they were asked for."""
+        self.plain: dict[bool, DirectoryState] = {}
+        """The state of a subdirectory whose name says nothing, by whether it is a package for its place."""
+        self.decisions: dict[tuple[str | None, str | None], bytes] = {}
 
 
 class Classifier:
@@ -173,18 +193,18 @@ class Classifier:
         self._anywhere = {context: _Node() for context in (*_CONTEXTS, "package")}
         self._names = {context: _Names() for context in _CONTEXTS}
         self._names["package"] = self._names["container"] = self._names["library"]
-        self._states: dict[tuple[object, ...], _State] = {}
+        self._states: dict[tuple[object, ...], DirectoryState] = {}
         self._read(rows)
         root = self._anchored.zone
         assert root is not None, "the table has a zone for /"
         self._root = self._state(root[0], NONE, NONE, root[1], (self._anchored,))
 
-    def directory(self, path: str, parent: object) -> object:
+    def directory(self, path: str, parent: DirectoryState | None) -> DirectoryState:
         """The state of a directory from its parent's; ``parent`` is None for the root, whose path is "" or "/".
 
         Called once for each directory, parents first.
         """
-        if not isinstance(parent, _State):
+        if parent is None:
             if path in ("", "/"):
                 return self._root
             parent = self._root
@@ -192,16 +212,30 @@ class Classifier:
         state = parent.children.get(name)
         return self._enter(parent, name) if state is None else state
 
-    def file(self, name: str, state: object, owner_category: str | None, owned_by: str | None) -> int:
+    def file(self, name: str, state: DirectoryState, owner_category: str | None, owned_by: str | None) -> int:
         """Index into ``CATEGORIES`` of the file ``name`` in the directory that ``state`` was made for.
 
         ``owner_category`` is what the owning package is for (``Package.category``) and ``owned_by`` its ecosystem;
         both None for a file that no package owns.
         """
-        assert isinstance(state, _State)
         found = state.seen.get(name)
         if found is None:
-            found = state.names.look(name)
+            found = state.look(name)
+        return self.decisions(state, owner_category, owned_by)[found]
+
+    def decisions(self, state: DirectoryState, owner_category: str | None, owned_by: str | None) -> bytes:
+        """The category of a file in a directory of this state, by what its name alone says (or NONE)."""
+        decisions = state.decisions.get((owner_category, owned_by))
+        if decisions is None:
+            decisions = bytes(
+                self._decide(found, state, owner_category, owned_by) for found in range(NONE + 1)
+            )
+            state.decisions[owner_category, owned_by] = decisions
+        return decisions
+
+    def _decide(
+        self, found: int, state: DirectoryState, owner_category: str | None, owned_by: str | None
+    ) -> int:
         purpose = state.purpose
         if owner_category is not None:
             by_owner = self._index[owner_category]
@@ -219,11 +253,6 @@ class Classifier:
         if owned_by is not None:
             return self._owned.get(owned_by, self._owned_default)
         return state.fallback
-
-    def purpose(self, state: object) -> int:
-        """Index of the category that a directory itself stands for, with all below it; NONE if for none."""
-        assert isinstance(state, _State)
-        return state.purpose
 
     # -- building ------------------------------------------------------------------------------------------
 
@@ -269,31 +298,44 @@ class Classifier:
 
     def _state(
         self, context: str, purpose: int, part: int, fallback: int, nodes: tuple[_Node, ...]
-    ) -> _State:
+    ) -> DirectoryState:
         key = (context, purpose, part, fallback, *map(id, nodes))
         state = self._states.get(key)
         if state is None:
             names = self._names[context]
             local = [row for node in nodes for row in node.files]
-            state = self._states[key] = _State(
+            state = self._states[key] = DirectoryState(
                 context, purpose, part, fallback, nodes, _with_local(names, local) if local else names
             )
         return state
 
-    def _enter(self, parent: _State, name: str) -> _State:
+    def _enter(self, parent: DirectoryState, name: str) -> DirectoryState:
         """The state of the child directory ``name``, remembered with its parent."""
-        context, purpose, part, fallback = parent.context, parent.purpose, parent.part, parent.fallback
-        names_a_package = context == "container" and not name.startswith((".", "@"))
-        if context == "container":
-            context = "package" if names_a_package else "container"
-        elif context == "package":
-            context = "library"
+        package = parent.context == "container" and not name.startswith((".", "@"))
         steps: list[_Node] = []
         for node in parent.nodes:
             steps += node.step(name)
-        if not names_a_package:
+        if not package:
             anywhere = parent.context if parent.context != "container" else "library"
             steps += self._anywhere[anywhere].step(name)
+        if steps:
+            state = self._stepped(parent, name, package, steps)
+        elif package in parent.plain:
+            state = parent.plain[package]
+        else:
+            state = parent.plain[package] = self._stepped(parent, name, package, steps)
+        parent.children[name] = state
+        return state
+
+    def _stepped(
+        self, parent: DirectoryState, name: str, package: bool, steps: Sequence[_Node]
+    ) -> DirectoryState:
+        """The state of a child directory whose name led to ``steps``; without any, the name decides nothing."""
+        context, purpose, part, fallback = parent.context, parent.purpose, parent.part, parent.fallback
+        if context == "container":
+            context = "package" if package else "container"
+        elif context == "package":
+            context = "library"
         for node in steps:
             if node.zone is not None:
                 context, fallback = node.zone
@@ -312,8 +354,7 @@ class Classifier:
                 else:
                     context = "library"
         onward = tuple(node for node in steps if node.exact or node.wild or node.files)
-        state = parent.children[name] = self._state(context, purpose, part, fallback, onward)
-        return state
+        return self._state(context, purpose, part, fallback, onward)
 
 
 def _with_local(names: _Names, local: Iterable[tuple[str, str | None, int]]) -> _Names:

@@ -69,12 +69,196 @@ class Shadow:
         self.replacement = replacement
 
 
-class Filesystem:
-    """The squash of an image's layers, base first. Reads and resolves paths inside the image only."""
+class StoredEntries:
+    """Every entry of every layer by its global number, whether a container sees it or not, and their contents."""
 
     def __init__(self, layers: Sequence[LayerContent]) -> None:
         self.layers = list(layers)
         self.indexes = [layer.index for layer in layers]
+        self.bases: list[int] = []
+        total = 0
+        for index in self.indexes:
+            self.bases.append(total)
+            total += len(index)
+        self.entry_count = total
+        self._digests: dict[int, bytes] = {}
+
+    def locate(self, gid: int) -> tuple[int, int]:
+        """(layer, row in its index) of a global entry number."""
+        layer = bisect_right(self.bases, gid) - 1
+        return layer, gid - self.bases[layer]
+
+    def _size(self, gid: int) -> int:
+        if gid < 0:
+            return 0
+        layer = bisect_right(self.bases, gid) - 1
+        return self.indexes[layer].sizes[gid - self.bases[layer]]
+
+    def read_gid(self, gid: int, limit: int | None = None) -> bytes:
+        """The payload of the regular file with this gid."""
+        layer, row = self.locate(gid)
+        index = self.indexes[layer]
+        size = index.sizes[row]
+        if limit is None and size > MAX_READ:
+            raise InvalidImageError(
+                f"{index.paths[row]} has {size} bytes: too many to read at once", "Read it with a limit."
+            )
+        want = size if limit is None else min(size, limit)
+        if want <= 0:
+            return b""
+        held = index.contents.get(row)
+        if held is not None and len(held) >= want:
+            return held[:want]
+        content = self.layers[layer]
+        pieces = index.sparse.get(row)
+        if pieces is None:
+            return content.ask(index.offsets[row], want)
+        data = bytearray(want)
+        source = index.offsets[row]
+        for offset, length in pieces:
+            if offset < want:
+                piece = content.ask(source, min(length, want - offset))
+                data[offset : offset + len(piece)] = piece
+            source += length
+        return bytes(data)
+
+    def chunks(self, gid: int, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+        """The payload of the regular file with this gid, in pieces of at most ``chunk_size`` bytes."""
+        layer, row = self.locate(gid)
+        index, content = self.indexes[layer], self.layers[layer]
+        size = index.sizes[row]
+        pieces = index.sparse.get(row) or [(0, size)]
+        at, source = 0, index.offsets[row]
+        for offset, length in [*pieces, (size, 0)]:
+            while at < offset:
+                step = min(chunk_size, offset - at)
+                yield bytes(step)
+                at += step
+            end = source + length
+            while source < end:
+                data = content.pread(source, min(chunk_size, end - source))
+                if not data:
+                    raise InvalidImageError(f"{index.paths[row]} ends early", "Export the image again.")
+                yield data
+                source += len(data)
+            at = offset + length
+
+    @staticmethod
+    def _mostly_holes(index: LayerIndex, row: int) -> bool:
+        pieces = index.sparse.get(row)
+        return pieces is not None and index.sizes[row] - sum(length for _, length in pieces) > MAX_HOLES
+
+    def stored_pieces(self, gid: int) -> Iterator[bytes]:
+        """A sparse file's map and the bytes that are stored of it; no zeros."""
+        layer, row = self.locate(gid)
+        index, content = self.indexes[layer], self.layers[layer]
+        yield f"{index.sizes[row]} {index.sparse[row]}".encode()
+        source = index.offsets[row]
+        for _, length in index.sparse[row]:
+            for at in range(source, source + length, 1 << 20):
+                yield content.pread(at, min(1 << 20, source + length - at))
+            source += length
+
+    def digest(self, gid: int) -> bytes:
+        """SHA-256 of the payload of the regular file with this gid; computed once.
+
+        Of a sparse file with more than a gigabyte of holes: of its map and its stored bytes.
+        """
+        layer, row = self.locate(gid)
+        known = self.indexes[layer].digests.get(row) or self._digests.get(gid)
+        if known is None:
+            index = self.indexes[layer]
+            size = index.sizes[row]
+            if size <= 1 << 20 and row not in index.sparse:
+                known = hashlib.sha256(self.layers[layer].pread(index.offsets[row], size)).digest()
+            else:
+                hasher = hashlib.sha256()
+                for chunk in self.stored_pieces(gid) if self._mostly_holes(index, row) else self.chunks(gid):
+                    hasher.update(chunk)
+                known = hasher.digest()
+            self._digests[gid] = known
+        return known
+
+    @property
+    def learned_digests(self) -> dict[int, bytes]:
+        """SHA-256 by gid, as far as :meth:`digest` had to compute it."""
+        return self._digests
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Take over what :attr:`learned_digests` of another process's copy of this squash says."""
+        self._digests.update(digests)
+
+    def check(self, gid: int) -> int:
+        """A number that files of equal content have in common: of ``LayerIndex.crcs``, made comparable over layers.
+
+        Where the layers have different checks it is the CRC-32 of a small file's payload, and 0 for larger ones,
+        which only their digests tell apart.
+        """
+        layer, row = self.locate(gid)
+        index = self.indexes[layer]
+        if index.sizes[row] > SMALL:
+            return index.crcs[row] if self._alike else 0
+        if row in index.sparse or (not self._alike and index.checks != "crc32"):
+            return crc32(self.read_gid(gid)) if index.sizes[row] else 0
+        return index.crcs[row]
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether the checks of all layers compare; a sparse file's is always computed, as a CRC-32."""
+        checks = {index.checks for index in self.indexes if len(index)}
+        sparse = any(index.sparse for index in self.indexes)
+        return checks <= {"crc32"} or (len(checks) == 1 and not sparse)
+
+    def checks_column(self) -> array[int]:
+        """:meth:`check` of every regular file, by gid."""
+        column = array("I")
+        for index in self.indexes:
+            column.extend(index.crcs)
+        if self._alike:
+            computed: Iterable[int] = (
+                self.bases[number] + row for number, index in enumerate(self.indexes) for row in index.sparse
+            )
+        else:
+            computed = [gid for gid, kind in enumerate(self.types_column()) if kind == _FILE]
+        for gid in computed:
+            column[gid] = self.check(gid)
+        return column
+
+    def hash_ahead(self, gids: Sequence[int]) -> None:
+        """Compute the digests of many files, on two threads: ``hashlib`` and ``pread`` let each other run."""
+        if len(gids) < 16:
+            return
+        from threading import Thread
+
+        def work(part: Sequence[int]) -> None:
+            try:
+                for gid in part:
+                    self.digest(gid)
+            except LayerLensError:
+                return  # whoever asks for that digest gets the error
+
+        helper = Thread(target=work, args=(gids[1::2],), daemon=True)
+        helper.start()
+        work(gids[::2])
+        helper.join()
+
+    def types_column(self) -> bytearray:
+        """Entry type of every gid, all layers one after another."""
+        return bytearray().join(index.types for index in self.indexes)
+
+    def sizes_column(self) -> array[int]:
+        """Payload size of every gid, all layers one after another."""
+        column = array("q")
+        for index in self.indexes:
+            column.extend(index.sizes)
+        return column
+
+
+class Filesystem(StoredEntries):
+    """The squash of an image's layers, base first. Reads and resolves paths inside the image only."""
+
+    def __init__(self, layers: Sequence[LayerContent]) -> None:
+        super().__init__(layers)
         self.live: dict[ImagePath, int] = {}
         """Every live path → its gid; a directory that no layer holds has ``-(layer + 1)``."""
         self.children: dict[ImagePath, dict[str, int]] = {"": {}}
@@ -89,16 +273,9 @@ class Filesystem:
         """Paths in several layers → size in each (for dive's figure: a whiteout of a file is 0)."""
         self.deleted_tree_bytes = 0
         """Bytes under directories that a whiteout deleted, at that moment (dive's figure needs it)."""
-        self.bases: list[int] = []
-        total = 0
-        for index in self.indexes:
-            self.bases.append(total)
-            total += len(index)
-        self.entry_count = total
         self._unspent = MAX_IMPLIED_BYTES
         self._buried: dict[ImagePath, int] = {}
         self._resolved_dirs: dict[str, str] = {}
-        self._digests: dict[int, bytes] = {}
         self._by_name: dict[str, list[ImagePath]] | None = None
         for number in range(len(self.indexes)):
             self._apply(number)
@@ -107,63 +284,68 @@ class Filesystem:
     # -- building ------------------------------------------------------------------------------------------
 
     def _apply(self, number: int) -> None:
+        """Apply one layer. Locals and few look-ups: the loop runs once for each of up to millions of entries."""
         index, base = self.indexes[number], self.bases[number]
-        live, children = self.live, self.children
+        live, children, buried = self.live, self.children, self._buried
         types, paths = index.types, index.paths
-        if number and (_WHITEOUT in types or _OPAQUE in types):
+        marked = _WHITEOUT in types or _OPAQUE in types
+        if number and marked:
             self._whiteouts(number)
         for name in index.escapes:
             self._diagnose(
                 "path-escapes-root", f"layer {number}: {name!r} points above the root; held inside it", "/"
             )
         hardlinks: list[int] = []
+        parents: list[ImagePath] = []
+        last: ImagePath | None = None
+        names: dict[str, int] | None = None
         for gid, (path, kind) in enumerate(zip(paths, types, strict=True), base):
-            if kind >= _WHITEOUT:
-                continue
-            if kind == _HARDLINK:
-                hardlinks.append(gid)
-                continue
-            old = live.get(path)
-            if old is None:
-                parent, _, name = path.rpartition("/")
+            parent, _, name = path.rpartition("/")
+            if parent != last:  # most entries follow one of the same directory
+                last = parent
+                parents.append(parent)
                 names = children.get(parent)
-                if names is None:
-                    through = self._through_own_links(path, base)
-                    if through != path:
-                        self._place(through, gid, kind, number)
-                        continue
-                    self._imply(parent, number)
-                    names = children[parent]
-                elif not name:  # the root's own entry
-                    live[path] = gid
+            if kind > _SYMLINK:
+                if kind == _HARDLINK:
+                    hardlinks.append(gid)
                     continue
+                if kind >= _WHITEOUT:
+                    if kind == _OPAQUE and name:
+                        parents.append(path)
+                    continue
+            if names is None:  # so that nothing is at the path itself either
+                through = self._through_own_links(path, base)
+                if through != path:
+                    self._place(through, gid, kind, number)
+                    continue
+                self._imply(parent, number)
+                names = children[parent]
+            old = live.setdefault(path, gid)
+            if old != gid:
+                self._replace(path, old, gid, kind, number)
+            elif name:
                 names[name] = gid
                 if kind == _DIR:
                     children[path] = {}
-                live[path] = gid
-                if number and path in self._buried:
+                if buried and path in buried:
                     self._again(path, self._size(gid))
-            else:
-                self._replace(path, old, gid, kind, number)
         self._link_up(hardlinks, number)
         if number:
-            self._claim_parents(number)
-        if _WHITEOUT in types or _OPAQUE in types:
+            self._claim_parents(parents, number)
+        if marked:
             self._imply_marked(number)
 
-    def _claim_parents(self, number: int) -> None:
+    def _claim_parents(self, parents: Iterable[ImagePath], number: int) -> None:
         """Give the directories that this layer implies, and lower layers hold, the attributes of implied ones.
 
-        overlay2 and containers/storage unpack each layer into a folder of its own, where such a directory is made
-        anew, and the upper layer's attributes are the ones that count.
+        ``parents`` are the directories of its entries, and those that it makes opaque. overlay2 and
+        containers/storage unpack each layer into a folder of its own, where such a directory is made anew, and the
+        upper layer's attributes are the ones that count.
         """
-        index, base = self.indexes[number], self.bases[number]
+        base = self.bases[number]
         live, children = self.live, self.children
         seen: set[ImagePath] = set()
-        for path, kind in zip(index.paths, index.types, strict=True):
-            parent = path.rpartition("/")[0]
-            if kind == _OPAQUE and path != "/":
-                parent = path
+        for parent in parents:
             while parent and parent not in seen:
                 self._spend(len(parent))
                 seen.add(parent)
@@ -269,12 +451,6 @@ class Filesystem:
             first = self._buried.get(path, 0) if old is None else self._size(old)
             sizes = self.sizes_by_path[path] = [first]
         sizes.append(size)
-
-    def _size(self, gid: int) -> int:
-        if gid < 0:
-            return 0
-        layer = bisect_right(self.bases, gid) - 1
-        return self.indexes[layer].sizes[gid - self.bases[layer]]
 
     def _imply_marked(self, number: int) -> None:
         """Make the directories that a layer's markers lie in: engines do, also where a marker hides nothing."""
@@ -406,11 +582,6 @@ class Filesystem:
         self.diagnostics.append(Diagnostic("warning", code, message, path))
 
     # -- entries -------------------------------------------------------------------------------------------
-
-    def locate(self, gid: int) -> tuple[int, int]:
-        """(layer, row in its index) of a global entry number."""
-        layer = bisect_right(self.bases, gid) - 1
-        return layer, gid - self.bases[layer]
 
     def payload_gid(self, path: ImagePath) -> int | None:
         """gid of the entry that holds the bytes of a live non-directory; None for an implied directory."""
@@ -705,34 +876,6 @@ class Filesystem:
             raise PathNotFoundError(f"not a regular file in the image: {path}", "Read a file.")
         return self.read_gid(gid, limit)
 
-    def read_gid(self, gid: int, limit: int | None = None) -> bytes:
-        """The payload of the regular file with this gid."""
-        layer, row = self.locate(gid)
-        index = self.indexes[layer]
-        size = index.sizes[row]
-        if limit is None and size > MAX_READ:
-            raise InvalidImageError(
-                f"{index.paths[row]} has {size} bytes: too many to read at once", "Read it with a limit."
-            )
-        want = size if limit is None else min(size, limit)
-        if want <= 0:
-            return b""
-        held = index.contents.get(row)
-        if held is not None and len(held) >= want:
-            return held[:want]
-        content = self.layers[layer]
-        pieces = index.sparse.get(row)
-        if pieces is None:
-            return content.ask(index.offsets[row], want)
-        data = bytearray(want)
-        source = index.offsets[row]
-        for offset, length in pieces:
-            if offset < want:
-                piece = content.ask(source, min(length, want - offset))
-                data[offset : offset + len(piece)] = piece
-            source += length
-        return bytes(data)
-
     def read_at(self, path: ImagePath, offset: int, size: int) -> bytes:
         """``size`` bytes of a regular file from ``offset``, links followed; fewer where it ends before.
 
@@ -772,140 +915,6 @@ class Filesystem:
         """A file as text: UTF-8, a byte-order mark taken off, what is not UTF-8 as U+FFFD."""
         data = self.read(path, limit)
         return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-
-    def chunks(self, gid: int, chunk_size: int = 1 << 20) -> Iterator[bytes]:
-        """The payload of the regular file with this gid, in pieces of at most ``chunk_size`` bytes."""
-        layer, row = self.locate(gid)
-        index, content = self.indexes[layer], self.layers[layer]
-        size = index.sizes[row]
-        pieces = index.sparse.get(row) or [(0, size)]
-        at, source = 0, index.offsets[row]
-        for offset, length in [*pieces, (size, 0)]:
-            while at < offset:
-                step = min(chunk_size, offset - at)
-                yield bytes(step)
-                at += step
-            end = source + length
-            while source < end:
-                data = content.pread(source, min(chunk_size, end - source))
-                if not data:
-                    raise InvalidImageError(f"{index.paths[row]} ends early", "Export the image again.")
-                yield data
-                source += len(data)
-            at = offset + length
-
-    @staticmethod
-    def _mostly_holes(index: LayerIndex, row: int) -> bool:
-        pieces = index.sparse.get(row)
-        return pieces is not None and index.sizes[row] - sum(length for _, length in pieces) > MAX_HOLES
-
-    def stored_pieces(self, gid: int) -> Iterator[bytes]:
-        """A sparse file's map and the bytes that are stored of it; no zeros."""
-        layer, row = self.locate(gid)
-        index, content = self.indexes[layer], self.layers[layer]
-        yield f"{index.sizes[row]} {index.sparse[row]}".encode()
-        source = index.offsets[row]
-        for _, length in index.sparse[row]:
-            for at in range(source, source + length, 1 << 20):
-                yield content.pread(at, min(1 << 20, source + length - at))
-            source += length
-
-    def digest(self, gid: int) -> bytes:
-        """SHA-256 of the payload of the regular file with this gid; computed once.
-
-        Of a sparse file with more than a gigabyte of holes: of its map and its stored bytes.
-        """
-        layer, row = self.locate(gid)
-        known = self.indexes[layer].digests.get(row) or self._digests.get(gid)
-        if known is None:
-            index = self.indexes[layer]
-            size = index.sizes[row]
-            if size <= 1 << 20 and row not in index.sparse:
-                known = hashlib.sha256(self.layers[layer].pread(index.offsets[row], size)).digest()
-            else:
-                hasher = hashlib.sha256()
-                for chunk in self.stored_pieces(gid) if self._mostly_holes(index, row) else self.chunks(gid):
-                    hasher.update(chunk)
-                known = hasher.digest()
-            self._digests[gid] = known
-        return known
-
-    @property
-    def learned_digests(self) -> dict[int, bytes]:
-        """SHA-256 by gid, as far as :meth:`digest` had to compute it."""
-        return self._digests
-
-    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
-        """Take over what :attr:`learned_digests` of another process's copy of this squash says."""
-        self._digests.update(digests)
-
-    def check(self, gid: int) -> int:
-        """A number that files of equal content have in common: of ``LayerIndex.crcs``, made comparable over layers.
-
-        Where the layers have different checks it is the CRC-32 of a small file's payload, and 0 for larger ones,
-        which only their digests tell apart.
-        """
-        layer, row = self.locate(gid)
-        index = self.indexes[layer]
-        if index.sizes[row] > SMALL:
-            return index.crcs[row] if self._alike else 0
-        if row in index.sparse or (not self._alike and index.checks != "crc32"):
-            return crc32(self.read_gid(gid)) if index.sizes[row] else 0
-        return index.crcs[row]
-
-    @cached_property
-    def _alike(self) -> bool:
-        """Whether the checks of all layers compare; a sparse file's is always computed, as a CRC-32."""
-        checks = {index.checks for index in self.indexes if len(index)}
-        sparse = any(index.sparse for index in self.indexes)
-        return checks <= {"crc32"} or (len(checks) == 1 and not sparse)
-
-    def checks_column(self) -> array[int]:
-        """:meth:`check` of every live regular file, by gid."""
-        column = array("I")
-        for index in self.indexes:
-            column.extend(index.crcs)
-        if self._alike:
-            computed: Iterable[int] = (
-                self.bases[number] + row for number, index in enumerate(self.indexes) for row in index.sparse
-            )
-        else:
-            types = self.types_column()
-            computed = [
-                gid for gid in {*self.live.values(), *self.groups} if gid >= 0 and types[gid] == _FILE
-            ]
-        for gid in computed:
-            column[gid] = self.check(gid)
-        return column
-
-    def hash_ahead(self, gids: Sequence[int]) -> None:
-        """Compute the digests of many files, on two threads: ``hashlib`` and ``pread`` let each other run."""
-        if len(gids) < 16:
-            return
-        from threading import Thread
-
-        def work(part: Sequence[int]) -> None:
-            try:
-                for gid in part:
-                    self.digest(gid)
-            except LayerLensError:
-                return  # whoever asks for that digest gets the error
-
-        helper = Thread(target=work, args=(gids[1::2],), daemon=True)
-        helper.start()
-        work(gids[::2])
-        helper.join()
-
-    def types_column(self) -> bytearray:
-        """Entry type of every gid, all layers one after another."""
-        return bytearray().join(index.types for index in self.indexes)
-
-    def sizes_column(self) -> array[int]:
-        """Payload size of every gid, all layers one after another."""
-        column = array("q")
-        for index in self.indexes:
-            column.extend(index.sizes)
-        return column
 
 
 def _missing(path: str) -> PathNotFoundError:
