@@ -158,6 +158,19 @@ def _recommend(names: list[str], runtimes: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _subset(names: list[str]) -> int:
+    """Hold what the slim images hold against their originals, as the engine exports both."""
+    _in_project_environment()
+    from corpuskit.subset import subset_of, told
+
+    lacking = 0
+    for case in [load_case(name) for name in names]:
+        found = subset_of(case, say)
+        lacking += not found.passed
+        print(told(case, found), flush=True)
+    return 1 if lacking else 0
+
+
 def _drops(names: list[str], draws: int, seed: int) -> int:
     """What slim --verify says where an observed file is left out; writes tests/corpus/DROPS.md."""
     _in_project_environment()
@@ -245,6 +258,10 @@ def main() -> int:
     dropping.add_argument("names", nargs="+", metavar="NAME")
     dropping.add_argument("--draws", type=int, default=5, help="files for each case, 5 if not given")
     dropping.add_argument("--seed", type=int, default=2026, help="of the draws, 2026 if not given")
+    holding = commands.add_parser(
+        "subset", help="hold the entries of the slim image against the original's, as the engine exports both"
+    )
+    holding.add_argument("names", nargs="+", metavar="NAME")
     commands.add_parser("report", help="the table; writes tests/corpus/REPORT.md and into README.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
@@ -268,6 +285,8 @@ def main() -> int:
                 return _recommend(options.names, options.runtime or ["base", "scratch"])
             case "trace":
                 return _trace(options.names)
+            case "subset":
+                return _subset(options.names)
             case "drops":
                 return _drops(options.names, options.draws, options.seed)
             case _:

@@ -83,7 +83,7 @@ def _container(
 ) -> Iterator[str]:
     with ExitStack() as held:
         for port in sorted({check.port for check in probe.http}):
-            held.enter_context(_alone_on(port))
+            held.enter_context(alone_on(port))
             if _listening(port):
                 raise CorpusError(
                     f"port {port} on 127.0.0.1 is taken; end what listens there, then probe again"
@@ -93,7 +93,7 @@ def _container(
 
 
 @contextmanager
-def _alone_on(port: int) -> Iterator[None]:
+def alone_on(port: int) -> Iterator[None]:
     """One probe at a time on a port: another run of scripts/corpus waits for this one."""
     folder = STATE / "ports"
     folder.mkdir(parents=True, exist_ok=True)

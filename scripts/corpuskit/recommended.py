@@ -116,15 +116,20 @@ def slim(case: Case, say: Callable[[str], None]) -> Made:
         loaded = docker("load", "--input", str(output)).stdout
     finally:
         output.unlink(missing_ok=True)
-    found = re.search(r"Loaded image(?: ID)?: (\S+)", loaded)
-    if found is None:
-        raise CorpusError(f"{tag}: the engine does not say what it loaded: {loaded.strip()}")
     # A label would make another image of it, so that the seconds are kept beside.
-    docker("tag", found[1], tag)
+    docker("tag", loaded_name(loaded), tag)
     (STATE / "recommended" / f"{case.name}.slim.seconds").write_text(f"{seconds:.2f}\n")
     made = made_before(case, SLIM)
     assert made is not None
     return made
+
+
+def loaded_name(said: str) -> str:
+    """The image that `docker load` says it loaded."""
+    found = re.search(r"Loaded image(?: ID)?: (\S+)", said)
+    if found is None:
+        raise CorpusError(f"the engine does not say what it loaded: {said.strip()}")
+    return found[1]
 
 
 def made_before(case: Case, variant: str) -> Made | None:
