@@ -248,9 +248,11 @@ class LayerMemory:
         ``digests`` are by row of the index; ``content`` gives bytes of the tar that this run has asked for. The
         caller has verified that both are of this diff ID.
         """
-        fitting = self._fitting()
-        if not fitting and digests.keys() <= self.digests.keys():
+        if not self._fitting() and digests.keys() <= self.digests.keys():
             return
+        # Another image with this layer (a runtime image, say), or another process, may have stored more meanwhile.
+        self._find()
+        fitting = self._fitting()
         pieces: dict[int, bytes] = {}
         try:
             if self._entry is not None:

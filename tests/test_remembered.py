@@ -153,6 +153,19 @@ def test_runs_add_to_each_other(cache: Cache) -> None:
     assert memory.digests == {1: b"a" * 32, 2: b"b" * 32}
 
 
+def test_two_images_with_one_layer_add_to_each_other(cache: Cache) -> None:
+    """As an image and the runtime image that it stands on, which are open at the same time."""
+    one, other = LayerMemory(cache, DIFF_ID), LayerMemory(cache, DIFF_ID)
+    one.note(100, 50)
+    other.note(2000, 50)
+    one.store({1: b"a" * 32}, pread)
+    other.store({2: b"b" * 32}, pread)
+    memory = LayerMemory(cache, DIFF_ID)
+    assert memory.read(100, 50) == TAR[100:150]
+    assert memory.read(2000, 50) == TAR[2000:2050]
+    assert memory.digests == {1: b"a" * 32, 2: b"b" * 32}
+
+
 @given(st.lists(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), max_size=6), max_size=4))
 def test_whatever_was_asked_for_is_there(
     tmp_path_factory: pytest.TempPathFactory, runs: list[list[tuple[int, int]]]
