@@ -83,6 +83,9 @@ _GROUP_OF = {"dependencies": 1, "dev-dependencies": 1, "app": 2, "other": 2, "so
 
 _OF_THE_BUILD = frozenset({"sources", "compilers", "headers", "dev-dependencies", "package-cache"})
 
+_SPARE_CATEGORIES = frozenset({"tests", "headers", "static-libs"})
+"""What packages bring for builds and tests alone."""
+
 IGNORED_CATEGORIES = frozenset({"vcs", "logs-temp", "secrets", "package-cache", "docs"})
 """Categories of files that no build step needs: where COPY brought them in, .dockerignore keeps them out."""
 IGNORED_NAMES = frozenset(
@@ -185,6 +188,8 @@ class Plan:
     os_packages_all: tuple[Package, ...] = field(repr=False)
     """Everything that installing them brings."""
     install_line: str | None
+    uninstalled: tuple[LeftBehind, ...]
+    """Subtrees of installed packages that are removed in the same step, since they serve builds and tests alone."""
     accounts: tuple[tuple[str, str], ...]
     """Lines that /etc/passwd and /etc/group of the runtime image lack: (file, line)."""
     improvements: tuple[Improvement, ...]
@@ -266,6 +271,7 @@ class Plan:
                 *(_left_behind_row(tree) for tree in self.removals),
                 *(_swept_row(kind) for kind in self.swept),
             ],
+            "removed_after_install": [_left_behind_row(tree) for tree in self.uninstalled],
             "improvements": [{"line": i.line, "reason": i.reason} for i in self.improvements],
             "exchange": None if self.exchange is None else _exchange_row(self.exchange),
             "estimated_bytes": self.estimated_bytes,
@@ -392,6 +398,7 @@ class _Planner:
         self.installed: list[Package] = []
         self.os_names: tuple[str, ...] = ()
         self.install_line: str | None = None
+        self.uninstalled: list[LeftBehind] = []
         self.improvements = self._improvements()
         self.removals: list[LeftBehind] = []
         self.swept: list[Swept] = []
@@ -423,6 +430,7 @@ class _Planner:
             os_packages=self.os_names,
             os_packages_all=tuple(self.installed),
             install_line=self.install_line,
+            uninstalled=tuple(self.uninstalled),
             accounts=tuple(self._accounts()),
             improvements=tuple(self.improvements),
             removals=tuple(self.removals),
@@ -468,7 +476,8 @@ class _Planner:
                 found.add(owner.name)
                 if self.needs.view.head(path)[:4] == b"\x7fELF":
                     code.add(owner.name)
-        return sorted(found - code if base.libc not in (None, libc_of(self.fs)) else found)
+        libcs = {base.libc, libc_of(self.fs)} - {None}
+        return sorted(found - code if len(libcs) > 1 else found)
 
     # -- verdicts ------------------------------------------------------------------------------------------
 
@@ -592,6 +601,7 @@ class _Planner:
         covered = {package.name for package in brought(top)}
         self.os_names = tuple(top if by_installing <= covered else names)
         self.install_line = found.install_lines(self.os_names)
+        self.uninstalled = self._uninstalled()
         self._ship_installed()
 
     def _brings(self, path: ImagePath) -> str | None:
@@ -631,9 +641,38 @@ class _Planner:
         is_data = all(self.needs.view.head(path)[:4] != b"\x7fELF" for name in names for path in files[name])
         return [] if is_data and sum(needed[name] for name in names) <= COPIED_DATA_BYTES else names
 
+    def _uninstalled(self) -> list[LeftBehind]:
+        """The largest subtrees of the installed packages that hold nothing but what builds and tests use."""
+        fs, category_of = self.fs, self.attribution.category_of
+
+        def is_spare(path: ImagePath) -> bool:
+            return path not in self.needs.kept and category_of(path) in _SPARE_CATEGORIES
+
+        spare = [
+            path
+            for package in self.installed
+            for path in package.paths
+            if fs.type_of(path) == _FILE and is_spare(path)
+        ]
+        if sum(map(fs.size, spare)) < OF_NOTE_BYTES:
+            return []
+        others = self.tree.sums(lambda path: not is_spare(path))
+        tops: set[ImagePath] = set()
+        for path in spare:
+            above = path.rpartition("/")[0]
+            top = None
+            while above and above not in SHARED and not others.get(above):
+                top, above = above, above.rpartition("/")[0]
+            if top is not None:
+                tops.add(top)
+        trees = [self._left_behind(top, self.tree.all_bytes(top)) for top in tops]
+        trees = [tree for tree in trees if tree.size_bytes >= COMES_ALONG_BYTES // 2]
+        return sorted(trees, key=lambda tree: (-tree.size_bytes, tree.path))[:MOST_REMOVALS]
+
     def _ship_installed(self) -> None:
         """What comes along with the packages that are installed."""
         fs = self.fs
+        gone = tuple(f"{tree.path}/" for tree in self.uninstalled)
         first_needed: dict[int, ImagePath] = {}
         for path in self.needs.kept:
             owner = self.attribution.owner_of(path)
@@ -642,6 +681,8 @@ class _Planner:
         for package in self.installed:
             source = first_needed.get(id(package), "FROM")
             for path in package.paths:
+                if path.startswith(gone):
+                    continue
                 if path in fs.live and path not in self.verdicts and fs.type_of(path) != _DIR:
                     self.verdicts[path] = "package"
                     self.reasons[path] = Edge(
@@ -714,9 +755,8 @@ class _Planner:
             return
         fs, other = self.fs, self.base.fs
         whole = {copy.sources[0] for copy in copies if copy.whole}
-        targets = set()
-        for copy in copies:
-            targets.add(copy.target)
+        targets = {copy.target for copy in copies}
+        there = _above(path for path, verdict in self.verdicts.items() if verdict in ("base", "package"))
         for path in sorted(self.needs.kept):
             if self.verdicts[path] != "copy" or _inside(path, whole):
                 continue
@@ -725,18 +765,14 @@ class _Planner:
                 yield Made(path, "symlink", link_target=fs.entry(path).link_target or "")
             elif (
                 kind == _DIR
+                and path not in there
                 and path not in targets
                 and not any(t.startswith(f"{path}/") for t in targets)
                 and not self._is_leftover(path)
             ):
                 entry = fs.entry(path)
                 yield Made(path, "directory", entry.mode & 0o7777, entry.uid, entry.gid)
-        parents: set[ImagePath] = set()
-        for target in targets:
-            while target and target != "/":
-                parents.add(target)
-                target = target.rpartition("/")[0]
-        for path in sorted(parents):
+        for path in sorted(targets | _above(targets)):
             if (other is not None and other.is_dir(path)) or not fs.is_dir(path):
                 continue
             entry = fs.entry(path)
@@ -812,11 +848,12 @@ class _Planner:
         fs, base = self.fs, self.base
         assert base is not None and base.fs is not None, "packages are installed in bases that were opened"
         found = self.installers[package.ecosystem]
+        gone = tuple(f"{tree.path}/" for tree in self.uninstalled)
         total = 0
         for path in package.paths:
-            if fs.type_of(path) == _FILE and (
-                not isinstance(found, Unpacks) or found.would_unpack(base.fs, path)
-            ):
+            if fs.type_of(path) != _FILE or path.startswith(gone):
+                continue
+            if not isinstance(found, Unpacks) or found.would_unpack(base.fs, path):
                 total += fs.size(path)
         return total
 
@@ -1249,6 +1286,17 @@ def _payloads(fs: Filesystem) -> Iterator[tuple[int, Sequence[ImagePath]]]:
         elif gid not in done:
             done.add(gid)
             yield gid, group
+
+
+def _above(paths: Iterable[ImagePath]) -> set[ImagePath]:
+    """The directories that these paths lie in, without the root."""
+    found: set[ImagePath] = set()
+    for path in paths:
+        path = path.rpartition("/")[0]
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return found
 
 
 def _inside(path: ImagePath, tops: set[ImagePath]) -> bool:

@@ -125,7 +125,9 @@ class _RuntimeStage:
         if plan.exchange is not None:
             yield from _writing_lines(plan.exchange.hosting.files)
         if plan.install_line:
-            yield plan.install_line
+            gone = sorted(tree.path for tree in plan.uninstalled)
+            paths = "".join(f" \\\n        {shlex.quote(path)}" for path in gone)
+            yield f"{plan.install_line} \\\n    && rm -rf{paths}" if gone else plan.install_line
         accounts = _account_line(plan.accounts, base.opened)
         if accounts:
             yield accounts
