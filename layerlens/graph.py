@@ -77,9 +77,11 @@ class Needs:
             category_of=attribution.category_of,
             env=env,
         )
-        self._explorers = explorers_of(ecosystems(), self.view)
+        self._explorers, self._any_word = explorers_of(ecosystems(), self.view)
         self._dropped = {self._option_path("--drop", path) for path in drop}
         self._queue: deque[ImagePath | Command] = deque()
+        self._late: deque[tuple[Command, ImagePath]] = deque()
+        """Command lines for those that take any word for a path, once all that is understood of them is followed."""
         self._edges_seen: set[tuple[str, str, str]] = set()
         self._commands_seen: set[tuple[object, ...]] = set()
         self._start(keep, roots)
@@ -191,7 +193,12 @@ class Needs:
 
     def _follow(self) -> None:
         """Look at everything that waits, and at what that brings."""
-        while self._queue:
+        while self._queue or self._late:
+            if not self._queue:
+                command, program = self._late.popleft()
+                for explorer in self._any_word:
+                    self._add(explorer.command(command, program))
+                continue
             item = self._queue.popleft()
             if isinstance(item, Command):
                 self._run(item)
@@ -313,6 +320,7 @@ class Needs:
             )
         for explorer in self._explorers:
             self._add(explorer.command(process, program))
+        self._late.append((process, program))
 
     def find_program(self, command: Command) -> ImagePath | None:
         """The absolute path that execvp(3) would run."""

@@ -34,7 +34,8 @@ class Unneeded:
         self.needs, self.fs, self.attribution = needs, needs.fs, needs.attribution
         view = needs.view
         self._view = ImageView(view.fs, view.config, view.packages, view.owner_of, view.category_of, view.env)
-        self._explorers = explorers_of(ecosystems(), self._view)
+        specific, any_word = explorers_of(ecosystems(), self._view)
+        self._explorers = [*specific, *any_word]
         self._one: dict[ImagePath, list[Edge]] = {}
         self._all: dict[ImagePath, list[Edge]] | None = None
 
@@ -74,7 +75,10 @@ class Unneeded:
         if named:
             first = named[0]
             more = f" ({len(named) - 1} more do)" if len(named) > 1 else ""
-            return f"{first.source} needs it: {first.evidence}; but nothing that is kept needs that{more}"
+            who = f"{first.source} needs it: {first.evidence}"
+            if first.kind == "depends":
+                who = f"{first.evidence} ({first.source})"
+            return f"{who}; but nothing that is kept needs that{more}"
         owner, category = self.attribution.owner_of(path), self.attribution.category_of(path)
         nothing = "nothing in the image names it"
         if owner is None:

@@ -353,14 +353,16 @@ class Hosts(Protocol):
         """
 
 
-def explorers_of(found: Iterable[Ecosystem], image: ImageView) -> list[Explorer]:
-    """The explorers of one image, those that know what a word means before those that take any word for a path.
+def explorers_of(found: Iterable[Ecosystem], image: ImageView) -> tuple[list[Explorer], list[Explorer]]:
+    """The explorers of one image: those that know what a word means, and those that take any word for a path.
 
-    The first edge that leads to a file is the one that is told, and the more specific one says more.
+    The first edge that leads to a file is the one that is told, and the more specific one says more, so that the
+    second kind is asked last of all.
     """
     able = [one for one in found if isinstance(one, Explores)]
-    return [
-        one.explorer(image) for one in sorted(able, key=lambda one: getattr(one, "takes_any_word", False))
+    any_word = [one for one in able if getattr(one, "takes_any_word", False)]
+    return [one.explorer(image) for one in able if one not in any_word], [
+        one.explorer(image) for one in any_word
     ]
 
 

@@ -42,7 +42,7 @@ class Arguments(WithoutPackages):
 
     name = "arguments"
     takes_any_word = True
-    """Asked last, since a word that an ecosystem understands says more than that it is the name of a file."""
+    """What understands a word says more of it than that it is the name of a file, and is asked before."""
 
     def explorer(self, image: ImageView) -> ArgumentsExplorer:
         """The files that words name."""

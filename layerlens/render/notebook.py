@@ -203,9 +203,13 @@ def plan_html(document: Mapping[str, Any]) -> str:
                 for row in document["dropped"]
             ],
         ),
-        f"<pre>{escape.html(document['dockerfile'])}</pre>",
+        "<pre>" + "\n".join(map(_text, document["dockerfile"].splitlines())) + "</pre>",
     ]
     return _page(parts)
+
+
+def _text(line: str) -> str:
+    return escape.html(escape.terminal(line))
 
 
 def _plan_notes(document: Mapping[str, Any]) -> Iterator[str]:
