@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from corpuskit.archives import archive_of
 from corpuskit.cases import STATE, Case
@@ -131,7 +132,7 @@ def _row(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Row:
     digest = ""
     stream = tar.extractfile(member) if member.isfile() else None
     if stream is not None:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = _content_digest(stream)
     attributes = tuple(
         sorted((key, value) for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr."))
     )
@@ -169,7 +170,14 @@ def refusals(layout: Path, folder: Path) -> list[str]:
 
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return _content_digest(stream)
+
+
+def _content_digest(stream: IO[bytes]) -> str:
+    found = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        found.update(chunk)
+    return found.hexdigest()
 
 
 def _slim(archive: Path, *options: str | Path) -> str:
