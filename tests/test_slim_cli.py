@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import CommandLine
-from serverkit import Images, containers_of, docker, image_id, images, program
+from serverkit import LABELLED, Images, containers_of, docker, image_id, images, program
 
 __all__ = ["images", "program"]
 
@@ -290,6 +290,29 @@ def test_an_engine_that_goes_away(
     for left in rest:  # an engine that is gone cannot be told to remove what it has; it has no name there
         assert image_id(left) is not None
         docker("image", "rm", left)
+
+
+@pytest.mark.podman
+def test_podman_does_as_well(engine: CommandLine, images: Images, tmp_path: Path) -> None:
+    """The original is loaded into it and removed again; the slim image has the name that podman would give it."""
+    source, name = images.archive(tmp_path), f"{images.name}:slim"
+    engine.environment["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
+    podman = ["podman", "--url", os.environ["CONTAINER_HOST"]]
+    probe = ["--verify", "--http", f"{images.port}/a", "--exec", "cat /data/b"]
+    try:
+        done = engine("slim", source, "-t", name, "--keep", "/data", *probe)
+        assert done.status == 0 and "Verified" in done.text
+        labelled = f"label={LABELLED}={images.name}"
+        for what, expected in (
+            (["images", "--format", "{{.Repository}}:{{.Tag}}"], [f"localhost/{name}"]),
+            (["ps", "--format", "{{.Image}}"], []),
+        ):
+            listed = subprocess.run(
+                [*podman, *what, "--all", "--filter", labelled], capture_output=True, text=True, check=True
+            )
+            assert listed.stdout.split() == expected
+    finally:
+        subprocess.run([*podman, "rmi", "--force", f"localhost/{name}"], capture_output=True, check=False)
 
 
 # --- verify ---------------------------------------------------------------
