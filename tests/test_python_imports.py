@@ -14,6 +14,7 @@ from layerlens.ecosystems._python_imports import (
     Facts,
     Import,
     Prefix,
+    bound_names,
     read_exactly,
     read_quickly,
 )
@@ -212,3 +213,22 @@ def test_the_exact_reader_agrees_with_modulefinder() -> None:
                     theirs.add((arguments[0], arguments[2]))
             pending += [constant for constant in one.co_consts if hasattr(constant, "co_code")]
         assert theirs <= modules(read_exactly(path.read_bytes())), path
+
+
+def test_what_stands_in_for_imports_that_fail() -> None:
+    facts = read_exactly(
+        b"try:\n import a, b\nexcept ImportError:\n try:\n  from c import d\n except (ImportError, OSError):\n"
+        b"  import e\nelse:\n import f\ntry:\n import g\nexcept ValueError:\n import h\n"
+    )
+    found = {
+        one.module: [[other.module for other in group] for group in one.instead_of] for one in facts.imports
+    }
+    assert found == {"a": [], "b": [], "c": [["a", "b"]], "e": [["a", "b"], ["c"]], "f": [], "g": [], "h": []}
+
+
+def test_names_that_a_module_binds() -> None:
+    source = b"import os.path\nfrom a import b as c\nd = e = 1\nf: int = 2\ng: int\ndef h(): i = 1\nclass J: k = 1\n"
+    assert bound_names(source) == {"os", "c", "d", "e", "f", "h", "J"}
+    assert bound_names(b"from a import *") is None
+    assert bound_names(b"def __getattr__(name): ...") is None
+    assert bound_names(b"not Python") is None

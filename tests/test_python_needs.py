@@ -180,6 +180,27 @@ def test_a_build_tool_comes_where_a_chain_of_firm_imports_leads_to_it() -> None:
     assert reached == [True, False, True]
 
 
+def test_what_stands_in_for_an_import_that_the_standard_library_satisfies_is_left() -> None:
+    # The script that setuptools and Debian's dh-python write for an entry point, among others.
+    tree = {
+        f"{LIB}/metadata.py": b"def distribution(name): ...",
+        f"{LIB}/newer.py": b"from json import *\n",
+        **wheel("pkg-resources", {"pkg_resources/__init__.py": b""}),
+        **wheel("backport", {"backport.py": b""}),
+        **wheel("spare", {"spare.py": b""}),
+        **wheel("other", {"other.py": b""}),
+        "/app/main.py": b"try:\n    from metadata import distribution\n"
+        b"except ImportError:\n    try:\n        from absent import distribution\n"
+        b"    except ImportError:\n        from pkg_resources import load_entry_point\n"
+        b"try:\n    from metadata import later\nexcept ImportError:\n    from backport import later\n"
+        b"try:\n    from newer import what\nexcept (ImportError, KeyError):\n    from spare import what\n"
+        b"try:\n    import json\n    json.made_later()\nexcept ImportError:\n    import other\n",
+    }
+    files = kept_files(kept(tree, "python", "main.py"))
+    assert f"{SITE}/pkg_resources/__init__.py" not in files
+    assert {f"{SITE}/backport.py", f"{SITE}/spare.py", f"{SITE}/other.py"} <= files
+
+
 def test_an_import_in_a_string_is_none() -> None:
     text = b'"""Example::\n\nimport unrelated\n"""\nimport core\n'
     found = kept(APP | wheel("web", {"web/__init__.py": text}) | OTHERS, "python", "main.py")

@@ -15,7 +15,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class Import:
     """False where the module can be loaded without this import: in a function, under ``try`` or ``if``."""
     main: bool = False
     """True where it runs only if the file itself is the program: ``if __name__ == "__main__"``."""
+    instead_of: tuple[tuple[Import, ...], ...] = ()
+    """It runs only where each of these groups fails to import: ``try: import a`` / ``except ImportError: import b``;
+    exact readers only."""
 
     def told(self) -> str:
         """The import as a person would write it."""
@@ -156,8 +159,8 @@ class _TreeReader:
         self._values: dict[str, list[ast.expr]] = {}
         """Names that assignments bind, to the expressions."""
         self._calls: list[ast.Call] = []
-        self._skipped: set[int] = set()
-        """Constants that are no names of anything: documentation."""
+        self._instead_of: dict[int, tuple[tuple[Import, ...], ...]] = {}
+        """Import statements (by :func:`id`) that stand in for others that fail."""
 
     def read(self, tree: ast.Module) -> Facts:
         """The facts of a module."""
@@ -193,6 +196,8 @@ class _TreeReader:
             self._read_assignment(node)
         if isinstance(node, ast.Call):
             self._calls.append(node)
+        if isinstance(node, ast.Try):
+            self._note_fallbacks(node)
         if isinstance(
             node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.Try | ast.For | ast.While
         ) or node.__class__.__name__ in ("TryStar", "Match"):
@@ -200,17 +205,33 @@ class _TreeReader:
         for child in ast.iter_child_nodes(node):
             yield child, firm, main
 
+    def _note_fallbacks(self, node: ast.Try) -> None:
+        """Note what the handlers of ``try: import a`` import instead; nested ones stand in for all around them."""
+        tried: list[Import] = []
+        for statement in node.body:
+            if not isinstance(statement, ast.Import | ast.ImportFrom):
+                return  # something else may raise ImportError
+            tried += _imports(statement)
+        around = self._instead_of.get(id(node), ())
+        for handler in node.handlers:
+            if _catches_import_error(handler.type):
+                for statement in handler.body:
+                    if isinstance(statement, ast.Import | ast.ImportFrom | ast.Try):
+                        self._instead_of[id(statement)] = (*around, tuple(tried))
+        for statement in node.body:
+            if around:
+                self._instead_of[id(statement)] = around
+
     def _read_import(self, node: ast.Import | ast.ImportFrom, firm: bool, main: bool) -> None:
-        imports = self.facts.imports
+        instead_of = self._instead_of.get(id(node), ())
+        for one in _imports(node):
+            self.facts.imports.append(replace(one, firm=firm, main=main, instead_of=instead_of))
         if isinstance(node, ast.Import):
             for name in node.names:
-                imports.append(Import(name.name, node.lineno, firm=firm, main=main))
                 self._aliases[name.asname or name.name.partition(".")[0]] = (
                     name.name if name.asname else name.name.partition(".")[0]
                 )
             return
-        names = tuple(name.name for name in node.names)
-        imports.append(Import(node.module or "", node.lineno, node.level, names, firm, main))
         for name in node.names:
             dots = "." * node.level
             joint = "." if node.module else ""
@@ -420,6 +441,46 @@ class _TreeReader:
             ):
                 return next((text for text, whole, _ in self._texts(value.args[1]) if whole), None)
         return None
+
+
+def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for name in node.names:
+            yield Import(name.name, node.lineno)
+    else:
+        names = tuple(name.name for name in node.names)
+        yield Import(node.module or "", node.lineno, node.level, names)
+
+
+def _catches_import_error(kind: ast.expr | None) -> bool:
+    kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return kind is None or any(
+        isinstance(one, ast.Name) and one.id in ("ImportError", "ModuleNotFoundError") for one in kinds
+    )
+
+
+def bound_names(source: bytes) -> frozenset[str] | None:
+    """The names that a module binds whenever it is loaded: definitions, assignments and imports at its top level.
+
+    None where that cannot be told: what does not parse, ``from x import *``, a module's own ``__getattr__``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(name.asname or name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.Assign):
+            found.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return None if found & {"*", "__getattr__"} else frozenset(found)
 
 
 def _elements(node: ast.expr) -> Iterator[ast.Constant]:

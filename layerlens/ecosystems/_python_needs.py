@@ -6,9 +6,10 @@ imports are followed module by module, each found as that run would find it. Two
 - a module is *imported* where a chain of imports leads to it, and merely *shipped* where its distribution brought it;
 - an import is *firm* where loading the module always runs it, and loose in a function, under ``try`` or ``if``.
 
-All are followed, for whatever is in the image may be used, with two exceptions. To the standard library's own
-development modules (:data:`DEVELOPMENT`) only firm imports lead. To build tools and test
-runners only a chain of firm imports, or an import by a distribution that declares the tool as its requirement.
+All are followed, for whatever is in the image may be used, with three exceptions. What stands in for an import that
+the standard library satisfies (``except ImportError:``) is not imported. To the standard library's own development
+modules (:data:`DEVELOPMENT`) only firm imports lead. To build tools and test runners only a chain of firm imports, or
+an import by a distribution that declares the tool as its requirement.
 What the application's own sources import is followed in any case.
 """
 
@@ -39,6 +40,7 @@ from layerlens.ecosystems._python_imports import (
     PYTHON,
     Facts,
     Import,
+    bound_names,
     offered_languages,
     read_exactly,
     read_quickly,
@@ -236,6 +238,8 @@ class PythonExplorer(Explorer):
         self._late: dict[tuple[ImagePath, int], Run] = {}
         """Files that were asked for before a run reached them (again)."""
         self._facts: dict[tuple[ImagePath, bool], Facts] = {}
+        self._bound: dict[ImagePath, frozenset[str] | None] = {}
+        """What modules of the standard library bind, by file."""
         self._files: dict[tuple[Distribution, str], list[ImagePath]] = {}
         self._libraries: list[ImagePath] | None = None
         self._catalogues: list[Edge] = []
@@ -734,7 +738,7 @@ class PythonExplorer(Explorer):
         self, run: Run, path: ImagePath, reached: Reached, one: Import, area: str, where: str
     ) -> Iterator[Edge]:
         base = _absolute(reached.module, one.level, one.module) if one.level else one.module
-        if base is None:
+        if base is None or self._is_superseded(run, one):
             return
         module = self._deepest(run, base)
         if module is None:
@@ -780,7 +784,7 @@ class PythonExplorer(Explorer):
             if found is None or f"{id(found)}" in run.told:
                 return True
             if one is not None:
-                exact = self._firmly(path, one)
+                exact = self._firmly(run, path, one)
                 if exact is None:
                     return False
                 firm = exact
@@ -798,7 +802,7 @@ class PythonExplorer(Explorer):
             return reached.imported > SHIPPED
         if not firm or (top in UNCOMMON and not reached.imported):
             return False
-        return one is None or bool(self._firmly(path, one))
+        return one is None or bool(self._firmly(run, path, one))
 
     def _declares(self, module: Module, tool: Distribution) -> bool:
         """Whether the distribution of a module names another among its requirements, extras aside."""
@@ -811,14 +815,39 @@ class PythonExplorer(Explorer):
             for name, _, extra in self.distributions.requirements(found, (3, 0))
         )
 
-    def _firmly(self, path: ImagePath, one: Import) -> bool | None:
-        """Whether the syntax tree has an import firmly; None where it does not have it at all."""
+    def _firmly(self, run: Run, path: ImagePath, one: Import) -> bool | None:
+        """Whether the syntax tree has an import firmly; None where it does not have it at all, or it never runs."""
         exact = [
             other.firm
             for other in self._read(path, exact=True).imports
-            if (other.level, other.module) == (one.level, one.module) and not other.main
+            if (other.level, other.module) == (one.level, one.module)
+            and not other.main
+            and not self._is_superseded(run, other)
         ]
         return any(exact) if exact else None
+
+    def _is_superseded(self, run: Run, one: Import) -> bool:
+        """Whether an import stands in for others, of which the standard library has every module and name."""
+        return any(all(self._is_standard(run, other) for other in group) for group in one.instead_of)
+
+    def _is_standard(self, run: Run, one: Import) -> bool:
+        module = None if one.level else run.finder.find(one.module)
+        if module is None or module.file is None or self._area(run, module) != "stdlib":
+            return False
+        if one.module.partition(".")[0] in DEVELOPMENT:
+            return False  # distributions leave some of them out
+        if not one.names:
+            return True
+        if module.file not in self._bound:
+            try:
+                source = self.fs.read(module.file, MAX_SOURCE) if module.file.endswith(".py") else b""
+            except (LayerLensError, OSError):
+                source = b""
+            self._bound[module.file] = bound_names(source)
+        bound = self._bound[module.file]
+        return bound is not None and all(
+            name in bound or run.finder.find(f"{one.module}.{name}") is not None for name in one.names
+        )
 
     def _distribution_of(self, module: Module) -> Distribution | None:
         place = module.file or (module.folders[0] if module.folders else None)
