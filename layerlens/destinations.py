@@ -289,7 +289,10 @@ class DockerArchive:
         """The archive, in pieces of about a megabyte."""
         names, diff_ids = [], []
         epoch = self._image.epoch
-        for number, layer in enumerate(self._image.layers):
+        stored_bytes = 0
+        for number, stored in enumerate(self._image.layers):
+            layer = stored.for_docker() if isinstance(stored, StoredLayer) else stored
+            stored_bytes += layer.size_bytes
             names.append(f"layer-{number}.tar")
             yield made(names[-1].encode(), size=layer.size_bytes, mtime=epoch)
             with Hashing("sha256") as hashing:
@@ -308,7 +311,7 @@ class DockerArchive:
         )
         yield made(config_name.encode(), size=len(config), mtime=epoch) + padded(config)
         yield made(b"manifest.json", size=len(manifest), mtime=epoch) + padded(manifest) + END
-        self._written = Written(image_id, tuple(diff_ids), self._image.size_bytes)
+        self._written = Written(image_id, tuple(diff_ids), stored_bytes)
 
 
 class _Meter:

@@ -18,13 +18,14 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from layerlens.errors import InvalidImageError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.model import EntryType, ImagePath
 from layerlens.plan import GROUPS
 from layerlens.sources import SourceLayer
+from layerlens.sources.spool import compression_of, open_inflated, read_fully, spool
 from layerlens.tarheader import END, Head, linked, made, padded, parse_head, renamed, resized
 from layerlens.tarindex import BLOCK
 
@@ -153,6 +154,12 @@ class StoredLayer:
         with self._source.open() as stream:
             return sum(len(chunk) for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
+    def for_docker(self) -> StoredLayer:
+        """The layer as every engine loads it from a docker-archive: Docker knows zstd there since 23 alone."""
+        with self._source.open() as stream:
+            compression = compression_of(read_fully(stream, 6))
+        return InflatedLayer(self._source) if compression == "zstd" else self
+
     def chunks(self) -> Iterator[bytes]:
         """The blob as stored. InvalidImageError where it has another size than its source said."""
         stream = self._source.open()
@@ -168,6 +175,32 @@ class StoredLayer:
                 f"a layer of the base has {done:,} bytes and not {self.size_bytes:,}",
                 "Export the base again.",
             )
+
+
+class InflatedLayer(StoredLayer):
+    """The same without its compression, kept in a spool since its size has to be known first."""
+
+    def __init__(self, source: SourceLayer) -> None:
+        super().__init__(source)
+        self._inflated: BinaryIO | None = None
+
+    def _spooled(self) -> BinaryIO:
+        if self._inflated is None:
+            what = f"inflating layer {self.diff_id}"
+            with open_inflated(self._source.open(), what=what) as stream:
+                self._inflated = spool(stream, what=what)
+        return self._inflated
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Size of the tar."""
+        return os.fstat(self._spooled().fileno()).st_size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The tar, in pieces of about a megabyte."""
+        with self._spooled() as file:
+            yield from iter(lambda: file.read(_CHUNK), b"")
+        self._inflated = None
 
 
 @dataclass(frozen=True)

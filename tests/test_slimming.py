@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from imagekit import Dir, File, Hardlink, Symlink, docker_archive_old, image, layer, tar_of
+from imagekit import (
+    Dir,
+    File,
+    Hardlink,
+    Symlink,
+    docker_archive_old,
+    image,
+    layer,
+    oci_layout,
+    tar_of,
+    write_folder,
+)
 from serverkit import Images, docker, image_id, images, program
 
 import layerlens
@@ -255,6 +267,26 @@ def test_on_a_base_only_what_that_lacks_is_added(tmp_path: Path) -> None:
     assert found.to_dict()["rewritten"] == sorted(shadowed)
     visible = sum(entry.size_bytes for entry in live(output).values())
     assert found.size_bytes == visible + sum(len(BASE[path]) for path in shadowed)
+
+
+def test_docker_archives_have_no_zstd(tmp_path: Path) -> None:
+    """Docker reads it there since version 23 only; gzip every one does."""
+    source = archive(tmp_path)
+    for compression, magic in (("zstd", None), ("gzip", b"\x1f\x8b")):
+        base = write_folder(
+            oci_layout(image([layer(BASE)]), compression=compression), tmp_path / f"base-{compression}"
+        )
+        found = made(source, runtime=str(base), output=tmp_path / "slim.tar", keep=("/usr/lib",))
+        with tarfile.open(tmp_path / "slim.tar") as written:
+            stored = written.extractfile("layer-0.tar")
+            assert stored is not None
+            data = stored.read()
+        assert data.startswith(magic or b"bin") and found.written is not None
+        with layerlens.open_image(str(tmp_path / "slim.tar")) as opened:
+            assert opened.fs.read("/usr/lib/libz.so.1") == b"z"
+            assert found.written.stored_bytes == sum(
+                one.compressed_bytes or 0 for one in opened.source.layers
+            )
 
 
 def test_a_base_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
