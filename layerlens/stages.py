@@ -7,6 +7,7 @@ directory's own mode and owner, and it makes no empty directory.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ class _RuntimeStage:
         if plan.exchange is not None:
             if plan.base is None:
                 self.gathered = _with_parents([*plan.exchange.server_files(), *plan.exchange.hosting.files])
-        elif plan.base is None and _can_gather(plan.fs):
+        elif plan.base is None and _can_gather(plan.fs, plan.needs.kept):
             self.gathered = _with_parents(plan.needs.kept)
 
     def text(self) -> str:
@@ -103,13 +104,28 @@ class _RuntimeStage:
             lines = self._served(plan.exchange)
         else:
             lines = self._scratch()
-        return "".join(f"{line}\n" for line in lines)
+        return "".join(f"{self._continued(line)}\n" for line in lines)
+
+    def _continued(self, line: str) -> str:
+        """A RUN as the file's own escape character continues its lines (Dockerfile reference, "escape")."""
+        if self.escape == "\\" or not line.startswith("RUN "):
+            return line
+        return line.replace(" \\\n", f" {self.escape}\n")
 
     def files(self) -> tuple[tuple[str, str], ...]:
         """The list of paths, where the staging stage reads one."""
         if self.gathered is None or len(self.gathered) <= LONGEST_INLINE:
             return ()
-        return ((f"{self.name}{PATHS_SUFFIX}", "".join(f"{path}\n" for path in self.gathered)),)
+        text = "".join(f"{path}\n" for path in self._listed())
+        return ((f"{self.name}{PATHS_SUFFIX}", text),)
+
+    def _listed(self) -> list[str]:
+        """The gathered paths as the tar of their stage reads them from a list."""
+        exchange = self.plan.exchange
+        closure = None if exchange is None else exchange.closure
+        fs = self.plan.fs if closure is None else closure.fs
+        names = [path if _is_busybox(fs) else _for_gnu_tar(path) for path in self.gathered or ()]
+        return [f"./{name}" if name.startswith("-") else name for name in names]  # an option otherwise
 
     def _stage_name(self, wanted: str) -> str:
         return text_of.unused_stage_name(self.taken, wanted)
@@ -126,7 +142,7 @@ class _RuntimeStage:
             yield from _writing_lines(plan.exchange.hosting.files)
         if plan.install_line:
             gone = sorted(tree.path for tree in plan.uninstalled)
-            paths = "".join(f" \\\n        {shlex.quote(path)}" for path in gone)
+            paths = "".join(f" \\\n        {_word(path)}" for path in gone)
             yield f"{plan.install_line} \\\n    && rm -rf{paths}" if gone else plan.install_line
         accounts = _account_line(plan.accounts, base.opened)
         if accounts:
@@ -169,14 +185,14 @@ class _RuntimeStage:
             yield "USER root"
         workdir = self.config.workdir or "/"
         for where, command in commands:
-            yield f"RUN {command}" if where == workdir else f"RUN cd {shlex.quote(where)} && {command}"
+            yield f"RUN {command}" if where == workdir else f"RUN cd {_word(where)} && {command}"
         if gone:
-            yield "RUN rm -rf \\\n" + " \\\n".join(f"    {shlex.quote(path)}" for path in sorted(gone))
+            yield "RUN rm -rf \\\n" + " \\\n".join(f"    {_word(path)}" for path in sorted(gone))
         for kind in plan.swept:
-            names = " -o ".join(f"-name {shlex.quote(f'*{suffix}')}" for suffix in kind.suffixes)
-            yield f"RUN find {shlex.quote(kind.directory)} -type f \\( {names} \\) -delete"
+            names = " -o ".join(f"-name {_word(f'*{suffix}')}" for suffix in kind.suffixes)
+            yield f"RUN find {_word(kind.directory)} -type f \\( {names} \\) -delete"
         if opened is not None:
-            yield f"RUN chmod -R a+rX {shlex.quote(opened)}"
+            yield f"RUN chmod -R a+rX {_word(opened)}"
 
     def _needs_loader_cache(self) -> bool:
         """Whether libraries are copied to where only ld.so.cache leads (ldconfig(8))."""
@@ -244,12 +260,13 @@ class _RuntimeStage:
     def _gathering(self, fs: Filesystem, paths: Sequence[str]) -> Iterator[str]:
         tar = "tar --no-recursion"
         out = "tar"
-        busybox = (_tar(fs) or "").endswith("busybox")
-        if not busybox and any(fs.exists(f"/{path}") and fs.entry(f"/{path}").xattrs for path in paths):
+        if not _is_busybox(fs) and any(
+            fs.exists(f"/{path}") and fs.entry(f"/{path}").xattrs for path in paths
+        ):
             tar, out = f"{tar} --xattrs", f"{out} --xattrs --xattrs-include='*'"
         pipe = f"{tar} -C / -cf - -T {STAGING}.paths | {out} -C {STAGING} -xpf -"
         if len(paths) <= LONGEST_INLINE:
-            quoted = " \\\n".join(f"        {shlex.quote(path)}" for path in paths)
+            quoted = " \\\n".join(f"        {_word(path)}" for path in self._listed())
             listing = f"printf '%s\\n' \\\n{quoted} \\\n        > {STAGING}.paths"
             yield f"RUN mkdir {STAGING} \\\n && {listing} \\\n && {pipe}"
             return
@@ -281,9 +298,43 @@ def _with_parents(paths: Iterable[ImagePath]) -> list[str]:
     return [path.lstrip("/") for path in sorted(found)]
 
 
-def _can_gather(fs: Filesystem) -> bool:
-    """Whether an image has what gathers paths: a shell and tar."""
-    return fs.is_file("/bin/sh") and _tar(fs) is not None
+def _can_gather(fs: Filesystem, paths: Iterable[ImagePath]) -> bool:
+    """Whether an image has what gathers these paths: a shell, and a tar whose list can name them all."""
+    if not fs.is_file("/bin/sh") or _tar(fs) is None:
+        return False
+    return not _is_busybox(fs) or not any(_is_strange(path) for path in paths)
+
+
+def _is_busybox(fs: Filesystem) -> bool:
+    return (_tar(fs) or "").endswith("busybox")
+
+
+def _is_strange(path: ImagePath) -> bool:
+    """Whether a path has line breaks or other control characters, or bytes that are not UTF-8."""
+    return any(
+        character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in path
+    )
+
+
+def _for_gnu_tar(path: str) -> str:
+    """A path as GNU tar reads it from ``--files-from`` (its manual, "Reading Names from a File": ``--unquote``)."""
+    path = path.replace("\\", "\\\\")
+    return _octal(path) if _is_strange(path) else path
+
+
+def _octal(path: str, every: bool = False) -> str:
+    """Bytes that cannot stand in a line of text as ``\\ooo``; with ``every``, all of them."""
+    return "".join(
+        "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+        if every or _is_strange(character)
+        else character
+        for character in path
+    )
+
+
+def _word(text: str) -> str:
+    """One word of a shell's command line, whatever it holds (POSIX.1-2017, XCU 2.6.3 and printf)."""
+    return f"\"$(printf '{_octal(text, every=True)}')\"" if _is_strange(text) else shlex.quote(text)
 
 
 def _tar(fs: Filesystem) -> ImagePath | None:
@@ -300,8 +351,8 @@ def _is_root(user: str | None) -> bool:
 def _writing_lines(files: Mapping[ImagePath, str]) -> Iterator[str]:
     """The RUN for each file that is written, a line of text on each line: printf, since heredocs need BuildKit."""
     for path, text in sorted(files.items()):
-        lines = " \\\n".join(f"        {shlex.quote(line)}" for line in text.splitlines())
-        yield f"RUN printf '%s\\n' \\\n{lines} \\\n    > {shlex.quote(path)}"
+        lines = " \\\n".join(f"        {_word(line)}" for line in text.splitlines())
+        yield f"RUN printf '%s\\n' \\\n{lines} \\\n    > {_word(path)}"
 
 
 def _target(copy: Copy) -> str:
@@ -321,9 +372,10 @@ def _account_line(accounts: Sequence[tuple[str, str]], known: bool) -> str | Non
         return None
     parts = []
     for file, line in accounts:
-        added = f"echo {shlex.quote(line)} >> {file}"
+        echo = "printf '%s\\n'" if "\\" in line else "echo"  # some shells' echo reads escapes
+        added = f"{echo} {_word(line)} >> {file}"
         name = line.partition(":")[0]
-        parts.append(added if known else f"{{ grep -q {shlex.quote(f'^{name}:')} {file} || {added}; }}")
+        parts.append(added if known else f"{{ grep -q {_word(f'^{name}:')} {file} || {added}; }}")
     return "RUN " + " \\\n && ".join(parts)
 
 
@@ -332,13 +384,13 @@ def _making_line(made: Sequence[Made], loader_cache: bool) -> str | None:
     parts: list[str] = []
     folder = None
     for one in made:
-        path = shlex.quote(one.path)
+        path = _word(one.path)
         if one.kind == "symlink":
             above = one.path.rpartition("/")[0]
             if above and above != folder:
-                parts.append(f"mkdir -p {shlex.quote(above)}")
+                parts.append(f"mkdir -p {_word(above)}")
                 folder = above
-            parts.append(f"ln -sfn {shlex.quote(one.link_target)} {path}")
+            parts.append(f"ln -sfn {_word(one.link_target)} {path}")
             continue
         if one.kind == "directory":
             parts.append(f"mkdir -p {path}")
