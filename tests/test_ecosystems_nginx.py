@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from imagekit import DIR, Symlink
+import pytest
+import treekit
+from imagekit import DIR, Member, Symlink
 from needskit import codes, needs, program
 
-from layerlens.ecosystems.nginx import directives
+from layerlens.ecosystems import Hosting, Hosts
+from layerlens.ecosystems.nginx import directives, ecosystem
 from layerlens.graph import Needs
+from layerlens.model import StaticSite
 
 BINARY = program(
     b"\x7fPROGRAM\0configure arguments: --prefix=/etc/nginx --conf-path=/etc/nginx/nginx.conf "
@@ -89,3 +93,86 @@ def test_another_configuration_and_the_default_root() -> None:
 def test_syntax() -> None:
     text = 'a \'b c\' "d;\\"e"; # x\nf { g\nh; } } unfinished'
     assert list(directives(text)) == [(1, ("a", "b c", 'd;\\"e')), (2, ("f",)), (2, ("g", "h"))]
+
+
+# --- handing out a site -------------------------------------------------------------------------------------
+
+PAGES = StaticSite("/app/dist", 8123, "said by the test", False)
+SERVER: dict[str, Member] = {
+    "/usr/sbin/nginx": BINARY,
+    "/etc/nginx/nginx.conf": b"http { include mime.types; include /etc/nginx/conf.d/*.conf; }",
+    "/etc/nginx/mime.types": b"types { text/html html; font/woff2 woff2; }",
+    "/etc/nginx/conf.d/default.conf": b"server { listen 80; location / { root /srv/pages; } }",
+}
+
+
+def hosting(
+    members: dict[str, Member | None] | None = None, site: StaticSite = PAGES, error_page: bool = False
+) -> Hosting | None:
+    assert isinstance(ecosystem, Hosts)
+    image = {path: member for path, member in {**SERVER, **(members or {})}.items() if member is not None}
+    return ecosystem.hosting(treekit.fs(image), site, {"html", "woff2", "mjs", "wasm", "odd"}, error_page)
+
+
+def test_a_site_gets_a_server_of_its_own() -> None:
+    found = hosting()
+    assert found is not None and found.folder == "/srv/pages"
+    assert found.command == ("nginx", "-g", "daemon off;")
+    ((path, text),) = found.files.items()
+    assert path == "/etc/nginx/conf.d/default.conf"
+    parsed = [words for _, words in directives(text)]
+    assert parsed == [
+        ("server",),
+        ("listen", "8123"),
+        ("root", "/srv/pages"),
+        ("charset", "utf-8"),
+        ("include", "/etc/nginx/mime.types"),
+        ("types",),
+        ("application/wasm", "wasm"),
+        ("text/javascript", "mjs"),
+        ("location", "/"),
+        ("try_files", "$uri", "$uri.html", "$uri/index.html", "=404"),
+    ]
+
+
+def text_of(found: Hosting | None) -> str:
+    assert found is not None
+    return "".join(found.files.values())
+
+
+def test_single_pages_and_error_pages() -> None:
+    single = text_of(hosting(site=StaticSite("/app/dist", 8123, "", True), error_page=True))
+    assert "/index.html /index.html;" in single and "location = /favicon.ico" in single
+    assert "error_page" not in single and "error_page" not in text_of(hosting())
+    assert "error_page 404 /404.html;" in text_of(hosting(error_page=True))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"/usr/sbin/nginx": None},
+        {"/etc/nginx/nginx.conf": None},
+        {"/etc/nginx/nginx.conf": b"http { server { listen 80; } }"},
+        {"/etc/nginx/nginx.conf": b"http { include /etc/nginx/conf.d/*.conf; server { listen 8123; } }"},
+        {"/etc/nginx/conf.d/other.conf": b"server { listen 127.0.0.1:8123; }"},
+    ],
+)
+def test_where_there_is_no_place_for_it(members: dict[str, Member | None]) -> None:
+    assert hosting(members) is None
+
+
+def test_what_the_image_says_otherwise_holds() -> None:
+    assert hosting(site=StaticSite("/app/dist", 80, "", False)) is not None  # what is replaced listens there
+    front = hosting({"/etc/nginx/nginx.conf": b"daemon off; http { include /etc/nginx/conf.d/*.conf; }"})
+    assert front is not None and front.command == ("nginx",)
+    elsewhere = hosting({"/usr/sbin/nginx": None, "/usr/local/nginx/sbin/nginx": BINARY})
+    assert elsewhere is not None and elsewhere.command[0] == "/usr/local/nginx/sbin/nginx"
+    bare = hosting({"/etc/nginx/conf.d/default.conf": None, "/etc/nginx/conf.d/": DIR})
+    assert bare is not None and bare.folder == "/usr/share/nginx/html"
+
+
+def test_the_official_image_is_known_without_being_opened() -> None:
+    assert isinstance(ecosystem, Hosts)
+    found = ecosystem.hosting(None, PAGES, {"mjs"}, False)
+    assert found is not None and found.folder == "/usr/share/nginx/html"
+    assert list(found.files) == ["/etc/nginx/conf.d/default.conf"]

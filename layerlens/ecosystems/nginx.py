@@ -77,6 +77,8 @@ PROGRAM_PATHS = (
     "/usr/local/openresty/nginx/sbin/nginx",
 )
 """Where distributions and the projects' own images have the program."""
+ON_PATH = frozenset(["/usr/sbin", "/usr/local/sbin", "/usr/bin"])
+"""Folders of those that every PATH has."""
 SERVERS = frozenset(["conf.d", "http.d", "servers"])
 """Folders of configurations that are included where servers are said: nginx.org's packages, Alpine's, Homebrew's."""
 MEDIA_TYPES: Mapping[str, str] = {
@@ -127,7 +129,7 @@ class Nginx(WithoutPackages):
             found = _layout(server)
             if found is None:
                 return None
-            config, folder, text = found
+            program, config, folder, text = found
             own = f"{folder}/{OWN_FILE}"
             if _listens(server, config, text, own, site.port):
                 return None
@@ -138,8 +140,9 @@ class Nginx(WithoutPackages):
                     if words[:1] == ("root",) and words[1:]
                 ]
                 root = next((path for path in roots if path.startswith("/") and "$" not in path), root)
-            if any(words[0] == "daemon" for _, words in directives(text)):
-                command = ("nginx",)
+            name = "nginx" if posixpath.dirname(program) in ON_PATH else program
+            in_front = any(words[0] == "daemon" for _, words in directives(text))
+            command = (name,) if in_front else (name, "-g", "daemon off;")
             types = posixpath.join(posixpath.dirname(config), "mime.types")
             known = set(_words_of(server, types)) if server.is_file(types) else set()
         lines = _server_block(site, root, config, _untold(extensions, known), has_error_page)
@@ -161,8 +164,8 @@ def _words_of(fs: Filesystem, path: ImagePath) -> Iterator[str]:
         yield from words[1:]
 
 
-def _layout(fs: Filesystem) -> tuple[ImagePath, ImagePath, str] | None:
-    """The configuration of an image's nginx, the folder of servers that it includes, and its text."""
+def _layout(fs: Filesystem) -> tuple[ImagePath, ImagePath, ImagePath, str] | None:
+    """The nginx of an image, its configuration, the folder of servers that this includes, and its text."""
     program = next((path for path in PROGRAM_PATHS if fs.is_file(path)), None)
     if program is None:
         return None
@@ -177,7 +180,7 @@ def _layout(fs: Filesystem) -> tuple[ImagePath, ImagePath, str] | None:
             pattern = clean(posixpath.join(posixpath.dirname(config), words[1]))
             folder, name = posixpath.split(pattern)
             if name in ("*", "*.conf") and posixpath.basename(folder) in SERVERS and fs.is_dir(folder):
-                return config, folder, text
+                return program, config, folder, text
     return None
 
 
