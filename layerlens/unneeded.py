@@ -15,7 +15,7 @@ from functools import cached_property
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, ImageView, ecosystems, explorers_of
 from layerlens.errors import LayerLensError
 from layerlens.graph import Needs, shebang
-from layerlens.model import Command, Edge, EntryType, ImagePath, Package
+from layerlens.model import Command, Edge, EntryType, ImagePath, Package, Severity
 
 _FILE, _DIR, _SYMLINK = EntryType.FILE, EntryType.DIR, EntryType.SYMLINK
 
@@ -27,13 +27,22 @@ MOST_EDGES = 20
 """What names one path is told up to this number."""
 
 
+class _Quiet(ImageView):
+    """A view in which what cannot be known is not told: of files that nothing needs nobody wants to hear."""
+
+    def diagnose(
+        self, code: str, message: str, path: ImagePath | None = None, severity: Severity = "warning"
+    ) -> None:
+        """Nothing."""
+
+
 class Unneeded:
     """What would need the live paths that ``needs`` does not keep."""
 
     def __init__(self, needs: Needs) -> None:
         self.needs, self.fs, self.attribution = needs, needs.fs, needs.attribution
         view = needs.view
-        self._view = ImageView(view.fs, view.config, view.packages, view.owner_of, view.category_of, view.env)
+        self._view = _Quiet(view.fs, view.config, view.packages, view.owner_of, view.category_of, view.env)
         specific, any_word = explorers_of(ecosystems(), self._view)
         self._explorers = [*specific, *any_word]
         self._one: dict[ImagePath, list[Edge]] = {}
@@ -75,7 +84,10 @@ class Unneeded:
         if named:
             first = named[0]
             more = f" ({len(named) - 1} more do)" if len(named) > 1 else ""
+            owner = self.attribution.owner_of(path)
             who = f"{first.source} needs it: {first.evidence}"
+            if first.kind == "package-file" and owner is not None:
+                return f"only its own package {owner.ecosystem}:{owner.name} needs it, and nothing that is kept does"
             if first.kind == "depends":
                 who = f"{first.evidence} ({first.source})"
             return f"{who}; but nothing that is kept needs that{more}"
@@ -174,7 +186,8 @@ class Unneeded:
     def _told(self, path: ImagePath, edges: Iterable[Edge]) -> list[Edge]:
         unique = {(edge.source, edge.kind): edge for edge in edges}
         owner = self.attribution.owner_of(path)
-        found = [unique[key] for key in sorted(unique)]
+        # What names a file says more than what only belongs to the same package.
+        found = [unique[key] for key in sorted(unique, key=lambda key: (key[1] == "package-file", key))]
         if owner is not None:
             found += [
                 Edge(location, path, "depends", evidence, "assumed")

@@ -96,6 +96,27 @@ def test_a_package_that_is_kept_without_some_of_its_files() -> None:
     )
 
 
+def test_a_package_whose_own_files_alone_need_one_another() -> None:
+    found = Unneeded(
+        needs(
+            {
+                **TREE,
+                "/usr/bin/node": program(),
+                "/app/node_modules/tool/package.json": File(
+                    data=b'{"name": "tool", "version": "1", "main": "a.js"}'
+                ),
+                "/app/node_modules/tool/a.js": File(data=b'require("./lib/b");\n'),
+                "/app/node_modules/tool/lib/b.js": File(data=b""),
+                "/app/node_modules/tool/lib/c.js": File(data=b""),
+            },
+            cmd=["/srv/start"],
+        )
+    )
+    assert answer(found, "/app/node_modules/tool/lib/c.js")[1] == (
+        "only its own package node:tool needs it, and nothing that is kept does"
+    )
+
+
 def test_asking_once_more_changes_no_diagnostics() -> None:
     kept = needs({**TREE, "/srv/bad.py": File(data=b"import nowhere\n")}, cmd=["/srv/start"])
     before = list(kept.diagnostics)

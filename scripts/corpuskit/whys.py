@@ -113,7 +113,7 @@ def _check_dropped(answer: Explanation, found: Answers) -> None:
         found.complain(answer.path, "is dropped without a reason")
     if answer.type is EntryType.FILE and answer.category is None:
         found.complain(answer.path, "has no category")
-    if named and named[0].source not in reason:
+    if named and named[0].source not in reason and _package_name(answer) not in reason:
         found.complain(answer.path, f"{named[0].source} would need it, which the reason does not say")
     if answer.type is not EntryType.DIR:
         said = "something unneeded needs it" if named else reason.replace(_package_name(answer), "…")
