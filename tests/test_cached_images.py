@@ -84,29 +84,19 @@ def test_an_image_of_an_engine_is_exported_once(engine: FakeEngine, cache: Cache
 
 @pytest.mark.parametrize("way", imagekit.ways(), ids=lambda way: way.name)
 def test_every_way_in_gives_the_same_report_through_one_cache(
-    way: imagekit.Way, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    way: imagekit.Way,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All ways share one folder here, so that each finds what the others stored."""
     source = way.write(KIT, tmp_path)
     shared = Cache(tmp_path_factory.getbasetemp() / "shared-by-all-ways")
-    if way.stdin:
-        script = (
-            "import sys; from layerlens.api import open_image; from layerlens.render import json\n"
-            "with open_image('-', cache=sys.argv[1] == 'yes') as image: print(json.dumps(image.inspect()))"
-        )
-        texts = []
-        for used in ("no", "yes", "yes"):
-            with Path(source).open("rb") as stream:
-                done = subprocess.run(
-                    [sys.executable, "-c", script, used],
-                    stdin=stream,
-                    capture_output=True,
-                    check=True,
-                    env={**os.environ, "LAYERLENS_CACHE_DIR": str(shared.folder)},
-                )
-            texts.append(done.stdout.decode())
-    else:
-        texts = [report(source, used) for used in (False, shared, shared)]
+    texts = []
+    for used in (False, shared, shared):
+        with Path(source if way.stdin else os.devnull).open("rb") as stream:
+            monkeypatch.setattr(sys, "stdin", stream)
+            texts.append(report("-" if way.stdin else source, used))
     assert texts[0] == texts[1] == texts[2]
     assert shared.diagnostics == []
 
