@@ -57,10 +57,9 @@ MOST_SUFFIXES = 8
 """Kinds of files that it may remove besides, of which nothing in the directory is needed."""
 NOTHING_TO_GAIN = 0.05
 """Share of the image that must be saved for a new Dockerfile to be worth it."""
-COPIED_PACKAGE_FACTOR = 10
-"""A package whose installation brings this many times the bytes that are needed of it has them copied instead."""
-COPIED_PACKAGE_BYTES = 8_000_000
-"""… if it brings more than this."""
+COPIED_PACKAGES = ((8_000_000, 10), (1_000_000, 100))
+"""A package whose installation brings more bytes than the first number, and more than the second number times those
+that are needed of it, has them copied instead."""
 COPIED_DATA_BYTES = 1_000_000
 """Where packages are wanted for files of data alone, these are copied up to this size: that asks no network."""
 
@@ -83,8 +82,10 @@ _GROUP_OF = {"dependencies": 1, "dev-dependencies": 1, "app": 2, "other": 2, "so
 
 _OF_THE_BUILD = frozenset({"sources", "compilers", "headers", "dev-dependencies", "package-cache"})
 
-_SPARE_CATEGORIES = frozenset({"tests", "headers", "static-libs"})
-"""What packages bring for builds and tests alone."""
+MOST_UNINSTALLED = 16
+"""Subtrees of installed packages that are removed in the step that installs them."""
+_SPARE_CATEGORIES = frozenset({"tests", "headers", "static-libs", "dependencies", "runtime"})
+"""What packages bring for builds and tests alone, and modules of languages, of which every import is followed."""
 
 IGNORED_CATEGORIES = frozenset({"vcs", "logs-temp", "secrets", "package-cache", "docs"})
 """Categories of files that no build step needs: where COPY brought them in, .dockerignore keeps them out."""
@@ -189,7 +190,7 @@ class Plan:
     """Everything that installing them brings."""
     install_line: str | None
     uninstalled: tuple[LeftBehind, ...]
-    """Subtrees of installed packages that are removed in the same step, since they serve builds and tests alone."""
+    """Subtrees of installed packages that are removed in the same step: tests, headers, modules nobody imports."""
     accounts: tuple[tuple[str, str], ...]
     """Lines that /etc/passwd and /etc/group of the runtime image lack: (file, line)."""
     improvements: tuple[Improvement, ...]
@@ -635,14 +636,14 @@ class _Planner:
             others = [other for other in names if other not in group]
             with_it = {id(package) for package in brought(names)}
             brings = sum(sizes[one] for one in with_it - {id(package) for package in brought(others)})
-            most = COPIED_PACKAGE_FACTOR * max(sum(needed[other] for other in group), 1)
-            if brings > COPIED_PACKAGE_BYTES and brings > most:
+            used = max(sum(needed[other] for other in group), 1)
+            if any(brings > size and brings > factor * used for size, factor in COPIED_PACKAGES):
                 names = others
         is_data = all(self.needs.view.head(path)[:4] != b"\x7fELF" for name in names for path in files[name])
         return [] if is_data and sum(needed[name] for name in names) <= COPIED_DATA_BYTES else names
 
     def _uninstalled(self) -> list[LeftBehind]:
-        """The largest subtrees of the installed packages that hold nothing but what builds and tests use."""
+        """The largest subtrees of the installed packages that hold nothing but what builds, tests and others use."""
         fs, category_of = self.fs, self.attribution.category_of
 
         def is_spare(path: ImagePath) -> bool:
@@ -667,7 +668,7 @@ class _Planner:
                 tops.add(top)
         trees = [self._left_behind(top, self.tree.all_bytes(top)) for top in tops]
         trees = [tree for tree in trees if tree.size_bytes >= COMES_ALONG_BYTES // 2]
-        return sorted(trees, key=lambda tree: (-tree.size_bytes, tree.path))[:MOST_REMOVALS]
+        return sorted(trees, key=lambda tree: (-tree.size_bytes, tree.path))[:MOST_UNINSTALLED]
 
     def _ship_installed(self) -> None:
         """What comes along with the packages that are installed."""

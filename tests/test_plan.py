@@ -376,13 +376,14 @@ def test_a_few_files_of_data_are_copied_instead_of_installed() -> None:
     assert ("/etc/services",) in sources(plan)
 
 
-def test_a_package_that_brings_far_more_than_is_needed_has_that_copied() -> None:
+@pytest.mark.parametrize(("needed", "brought"), [(800_000, 9_000_000), (10_000, 1_100_000)])
+def test_a_package_that_brings_far_more_than_is_needed_has_that_copied(needed: int, brought: int) -> None:
     image = {
         **DEBIAN,
         "/app/run": RUN,
         **installed(
-            perl=("perl-modules", {"/usr/bin/tool": b"\x7fELF" + bytes(1000)}),
-            perl_modules=("", {"/usr/share/perl/all": bytes(9_000_000)}),
+            perl=("perl-modules", {"/usr/bin/tool": b"\x7fELF" + bytes(needed)}),
+            perl_modules=("", {"/usr/share/perl/all": bytes(brought)}),
             libone=("", {"/usr/lib/libone.so": LIBRARY}),
         ),
     }
@@ -451,6 +452,23 @@ def test_other_distributions_install_nothing() -> None:
     other = base_of({**DEBIAN, "/etc/os-release": b"ID=debian\nVERSION_CODENAME=trixie\nVERSION_ID=13\n"})
     plan = plan_of(needs_of(image, keep=["/usr/lib/libone.so"]), other)
     assert plan.os_packages == () and plan.verdict("/usr/lib/libone.so") == "copy"
+
+
+def test_modules_of_packages_that_nobody_imports_are_removed_in_the_same_step() -> None:
+    core = "/usr/lib/python3/dist-packages/np/core.so"
+    image = {
+        **DEBIAN,
+        "/app/run": RUN,
+        **installed(
+            np=("other, libbig", {core: LIBRARY}),
+            other=("", {"/usr/lib/python3/dist-packages/other/__init__.py": BIG * 2}),
+            libbig=("", {"/usr/lib/big/big.so": LIBRARY}),
+        ),
+    }
+    plan = plan_of(needs_of(image, keep=[core]), base_of(DEBIAN))
+    assert [tree.path for tree in plan.uninstalled] == ["/usr/lib/python3/dist-packages/other"]
+    assert plan.verdict("/usr/lib/big/big.so") == "package"
+    assert sum(built(plan).values()) == plan.live_bytes
 
 
 def test_what_packages_bring_for_tests_alone_is_removed_in_the_same_step() -> None:
