@@ -134,13 +134,20 @@ class Cache:
     """The entries in one folder. Nothing is opened, and nothing made, before it is first needed."""
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
-        self.folder = default_folder() if folder is None else folder
+        self._folder = folder
         self.max_bytes = max_bytes
         self.diagnostics: list[Diagnostic] = []
         """What keeps it from being used, once."""
         self._descriptor = -1
         self._broken = False
         self._grown = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the entries are; the default is looked for when it is first needed."""
+        if self._folder is None:
+            self._folder = default_folder()
+        return self._folder
 
     # -- entries -------------------------------------------------------------------------------------------
 

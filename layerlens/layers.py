@@ -222,7 +222,9 @@ def _recalled(sources: Sequence[SourceLayer], cache: Cache, trusted: bool) -> di
             index = find_index(cache, source.diff_id)
             if index is not None:
                 found[number] = Layer(source, index, None)
-        elif source.digest is not None and find_inflated(cache, source.digest) == source.diff_id:
+        elif source.digest is None or str(source.digest) == str(source.diff_id):
+            continue  # what is stored uncompressed is read in place, sooner than it is hashed
+        elif find_inflated(cache, source.digest) == source.diff_id:
             claimed.append(number)
     if claimed:
         from concurrent.futures import ThreadPoolExecutor

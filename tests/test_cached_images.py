@@ -328,6 +328,16 @@ def test_a_users_file_that_was_hashed_and_read_is_not_stored(cache: Cache, tmp_p
     assert cache.usage().files == 0
 
 
+def test_an_uncompressed_archive_does_not_even_look_for_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerlens.cache.default_folder", lambda: pytest.fail("looked for"))
+    for number, tree in enumerate((imagekit.docker_archive_25(KIT), imagekit.docker_archive_old(KIT))):
+        archive = tmp_path / f"{number}.tar"
+        archive.write_bytes(imagekit.tar_of(tree))
+        report(str(archive), True, recommend=False)
+
+
 def test_bytes_that_an_engine_exports_later_are_hashed_against_the_index(
     engine: FakeEngine, cache: Cache
 ) -> None:
