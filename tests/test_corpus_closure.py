@@ -88,6 +88,14 @@ def test_the_report_shows_what_layerlens_made(tmp_path: Path, monkeypatch: pytes
         "| 50.0 MB | 0.25 × | 2.5 s | 1 failed |"
     ) in lines
     assert "- `/usr` 1.00 MB: because" in lines
+    assert "| go-static | 800 MB → 10 MB, 99 % | 77.8 % | 88.9 % | – | no |" in lines
+    scratch = recommended.Made("t:scratch", "sha256:3", 9_000_000, 9_000_000, 1.5, is_default=False)
+    row.made["scratch"], row.probes["scratch"] = scratch, "passed (9)"
+    assert report.guide_table([row]).endswith("| 88.9 % | 99.0 % | yes |")
+    row.probes["scratch"] = "1 failed"
+    assert report.guide_table([row]).endswith("| 88.9 % | 99.0 % | no |")
+    assert "median image is 0.04 ×" in report.medians([row]) and "1.50 × what" in report.medians([row])
+    assert report.medians([]) == ""
     assert report.made_line(made, 200_000_000, 9, 0).endswith("probe: passed (9)  1.5 s  default")
 
 

@@ -35,7 +35,7 @@ class Built:
 
 def build_case(case: Case, say: Callable[[str], None]) -> list[Built]:
     """Build what is not there: extra images, then single and multistage; raises at the first failure."""
-    with _alone(case.name):
+    with alone(case.name):
         context_hash = case.context_hash()
         wanted = [(image.tag, image.dockerfile, image.target) for image in case.images]
         wanted += [(case.tag(name), DOCKERFILES[name], case.targets[name]) for name in VARIANTS]
@@ -43,7 +43,8 @@ def build_case(case: Case, say: Callable[[str], None]) -> list[Built]:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
+def alone(name: str) -> Iterator[None]:
+    """Let nobody else work on a case meanwhile, or on what is named like it."""
     STATE.mkdir(exist_ok=True)
     with (STATE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpuskit.archives import archive_of
-from corpuskit.build import prepared_context, run_build, tail
+from corpuskit.build import alone, prepared_context, run_build, tail
 from corpuskit.cases import REPOSITORY, STATE, Case
 from corpuskit.engine import docker, environment, inspect_image, labels, log_file
 from corpuskit.errors import CorpusError
@@ -52,6 +52,11 @@ class Made:
 
 def recommend(case: Case, runtime: str, say: Callable[[str], None]) -> Made:
     """Let recommend write Dockerfile.slim in a copy of the context, and build it unedited."""
+    with alone(f"{case.name}.{runtime}"):
+        return _recommend(case, runtime, say)
+
+
+def _recommend(case: Case, runtime: str, say: Callable[[str], None]) -> Made:
     archive = archive_of(case)
     folder = STATE / "recommended" / f"{case.name}.{runtime}"
     shutil.rmtree(folder, ignore_errors=True)

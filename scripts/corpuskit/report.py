@@ -266,6 +266,48 @@ def tables(rows: list[Row]) -> str:
     return f"{table(rows)}\n\n{table(rows, made_columns())}"
 
 
+def guide_table(rows: list[Row]) -> str:
+    """The guide's own table again: its four kinds of application, and what recommend alone makes of them."""
+
+    def less(row: Row, name: str) -> float | None:
+        single = row.sizes["single"]
+        return 1 - row.made[name].size_bytes / single if single and name in row.made else None
+
+    def best(row: Row) -> float | None:
+        return max((found for name in RUNTIMES if (found := less(row, name)) is not None), default=None)
+
+    def outcome(row: Row) -> str:
+        found, wanted = best(row), GUIDE[row.case.guide or ""][1]
+        passed = all(row.probes.get(name, "").startswith("passed") for name in RUNTIMES if name in row.made)
+        return "–" if found is None else "yes" if 100 * found >= wanted and passed else "no"
+
+    columns = (
+        COLUMNS[0],
+        COLUMNS[5],
+        Column("by hand", True, lambda row: percent(row.reduction)),
+        *(Column(name, True, lambda row, name=name: percent(less(row, name))) for name in RUNTIMES),
+        Column("the better, probes passing, reaches it", False, outcome),
+    )
+    return table([row for row in rows if row.case.guide is not None], columns)
+
+
+def medians(rows: list[Row]) -> str:
+    """What scratch comes to over all applications, in a sentence; empty where nothing was made."""
+    twins = [
+        row.made["scratch"].size_bytes / twin
+        for row in rows
+        if "scratch" in row.made and (twin := row.sizes["multistage"])
+    ]
+    kept = [row.closure.ratio for row in rows if row.closure is not None]
+    if not twins or not kept:
+        return ""
+    return (
+        f"With `--runtime scratch` the median image is {statistics.median(twins):.2f} × its hand-written twin (the "
+        f"largest {max(twins):.2f} ×); what is kept is {statistics.median(kept):.2f} × what was observed (at most "
+        f"{max(kept):.2f} ×)."
+    )
+
+
 def unseen(rows: list[Row]) -> str:
     """The largest subtrees that are kept and were not observed, and why the largest file of each is kept."""
     parts = []
@@ -296,6 +338,12 @@ Made by `{COMMAND}`; what a case is, `README.md` beside this file says.
 
 {tables(rows)}
 
+{medians(rows)}
+
+What the guide's table says, and what recommend alone reaches:
+
+{guide_table(rows)}
+
 Sizes are what the engine gives as the image's `Size`: the payload bytes of the regular files of every layer, base
 image included, in decimal megabytes (a second name of the same file adds nothing). *Observed*: the files of the
 single-stage image that its processes opened or executed while the probe ran, links walked on the way included, and
@@ -324,7 +372,7 @@ def write_report(rows: list[Row]) -> None:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if begin and end:
-        _replace(README, f"{before}{BEGIN}\n\n{tables(rows)}\n\n{END}{after}")
+        _replace(README, f"{before}{BEGIN}\n\n{tables(rows)}\n\n{guide_table(rows)}\n\n{END}{after}")
 
 
 def _replace(file: Path, text: str) -> None:
