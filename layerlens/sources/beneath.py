@@ -109,6 +109,18 @@ class Beneath:
                 self._root = -1
 
 
+def open_file(path: Path) -> int:
+    """A descriptor of a regular file of the host's, which may be reached through links and is never waited for.
+
+    Raises OSError, and ValueError where it is not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{path} is not a file")
+    return descriptor
+
+
 def _raw(name: str) -> bytes:
     """A name as the bytes that it has in the image, whatever the locale."""
     if name in ("", ".", ".."):

@@ -13,6 +13,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from layerlens.model import DiffId
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.engine_storage import KeptImage, read_config, read_file
 from layerlens.sources.tarsplit import SplitLayer
+from layerlens.tarindex import LayerIndex
 
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -44,9 +46,15 @@ def open_image(root: Path, image_id: str, diff_ids: Sequence[DiffId]) -> KeptIma
         if layer is None or not isinstance(at, str) or layer.get("diff-digest") != diff_id:
             raise StorageError(f"{root}: layers.json has no layer {diff_id} where the image has it")
         headers = root / "overlay-layers" / f"{at}.tar-split.gz"
-        layers.append(SplitLayer(headers, root / "overlay" / at / "diff"))
+        fits = partial(_has_size, layer.get("diff-size"))
+        layers.append(SplitLayer(headers, root / "overlay" / at / "diff", fits))
         at = layer.get("parent")
     return KeptImage(config, layers[::-1])
+
+
+def _has_size(size: Any, index: LayerIndex) -> bool:
+    """Whether a layer's tar has the size that was counted when it was unpacked, where it was."""
+    return size is None or index.size == size
 
 
 def _by_id(path: Path) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from layerlens.errors import LayerLensError
 from layerlens.model import DiffId
-from layerlens.sources.beneath import StorageError
+from layerlens.sources.beneath import StorageError, open_file
 from layerlens.sources.store import diff_ids_of
 from layerlens.sources.tarsplit import SplitLayer
 
@@ -98,10 +97,7 @@ def open_kept(place: Place, image_id: str, diff_ids: Sequence[DiffId]) -> KeptIm
 
 def read_file(path: Path) -> bytes:
     """A small regular file of the engine's own. Raises OSError, and ValueError where it is none or not small."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{path} is not a file")
+    with os.fdopen(open_file(path), "rb") as file:
         data = file.read(_MAX_FILE + 1)
     if len(data) > _MAX_FILE:
         raise ValueError(f"{path} is larger than {_MAX_FILE:,} bytes")

@@ -1,8 +1,8 @@
 """Docker's storage with the driver overlay2.
 
 ``image/overlay2/imagedb/content/sha256/<image ID>`` is the config. ``image/overlay2/layerdb/sha256/<chain ID>/`` has
-what is known of a layer: ``diff`` (its diff ID), ``tar-split.json.gz`` and ``cache-id``, the name of its folder
-``overlay2/<cache-id>/diff`` (moby, image/fs.go, layer/filestore.go, daemon/graphdriver/overlay2). The chain ID of a
+what is known of a layer: ``diff`` (its diff ID), ``size``, ``tar-split.json.gz`` and ``cache-id``, the name of its
+folder ``overlay2/<cache-id>/diff`` (moby, image/fs.go, layer/filestore.go, daemon/graphdriver/overlay2). The chain ID of a
 layer names it with all below it (image-spec config.md, "Layer ChainID").
 """
 
@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from layerlens.model import DiffId
+from layerlens.model import DiffId, EntryType
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.engine_storage import KeptImage, read_config, read_file
 from layerlens.sources.tarsplit import SplitLayer
+from layerlens.tarindex import LayerIndex
 
 _FOLDER = re.compile(r"[0-9a-z][0-9a-z-]{0,254}", re.ASCII)
 """A cache ID: 64 hexadecimal digits, and 25 letters and digits where BuildKit made the layer."""
@@ -41,5 +43,22 @@ def open_image(root: Path, image_id: str, diff_ids: Sequence[DiffId]) -> KeptIma
         folder = read_file(known / "cache-id").strip().decode("ascii")
         if not _FOLDER.fullmatch(folder):
             raise StorageError(f"{known}: {folder[:80]!r} is not a cache ID")
-        layers.append(SplitLayer(known / "tar-split.json.gz", root / "overlay2" / folder / "diff"))
+        size = int(read_file(known / "size"))
+        fits = partial(_has_size, size)
+        layers.append(SplitLayer(known / "tar-split.json.gz", root / "overlay2" / folder / "diff", fits))
     return KeptImage(config, layers)
+
+
+def _has_size(size: int, index: LayerIndex) -> bool:
+    """Whether a layer has the size that the engine counted.
+
+    It counted what it unpacked, where links are as long as their targets (moby, pkg/directory), or, of layers that
+    BuildKit made, files alone (layer/migration.go).
+    """
+    files = sum(index.sizes)
+    links = sum(
+        len(target.encode("utf-8", "surrogateescape"))
+        for row, target in index.links.items()
+        if index.types[row] == EntryType.SYMLINK
+    )
+    return size in (files, files + links)

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, cast
 
 from layerlens.errors import InvalidImageError, LayerLensError
 from layerlens.model import EntryType
-from layerlens.sources.beneath import Beneath, StorageError
+from layerlens.sources.beneath import Beneath, StorageError, open_file
 from layerlens.sources.spool import fill, open_inflated, spool
 from layerlens.tarindex import MAX_ENTRIES, LayerIndex, index_headers, normal_path
 
@@ -48,11 +48,17 @@ _Piece = tuple[bytes, bytes, int, bytes]
 class SplitLayer:
     """One layer as headers and folder. Every method raises StorageError for what is not as expected."""
 
-    def __init__(self, split: Path, folder: Path) -> None:
-        """``split`` is the tar-split stream, ``folder`` holds the layer's files; both are opened when wanted."""
+    def __init__(
+        self, split: Path, folder: Path, fits: Callable[[LayerIndex], bool] = lambda _: True
+    ) -> None:
+        """``split`` is the tar-split stream, ``folder`` holds the layer's files; both are opened when wanted.
+
+        ``fits`` says of an index whether it agrees with what the engine knows of the layer besides.
+        """
         self.report: Callable[[StorageError], None] | None = None
         """Hears why the layer is not used any more, should that be so."""
         self._split = split
+        self._fits = fits
         self._folder = folder
         self._lock = threading.RLock()
         self._files: Beneath | None = None
@@ -76,6 +82,8 @@ class SplitLayer:
         except LayerLensError as error:
             raise StorageError(f"{self._split}: {error}") from error
         scan.finish(index, str(self._split))
+        if not self._fits(index):
+            raise StorageError(f"{self._split} is of a layer with another size")
         return index
 
     def pread(self, index: LayerIndex, offset: int, size: int) -> bytes:
@@ -143,7 +151,7 @@ class SplitLayer:
     def _pieces(self) -> Iterator[_Piece]:
         """The stream, joined so that most pieces end with a file that has content."""
         try:
-            with self._split.open("rb") as stored:
+            with os.fdopen(open_file(self._split), "rb") as stored:
                 raw: list[bytes] = []
                 held = 0
                 for found in _entries(open_inflated(cast(BinaryIO, stored), what=str(self._split))):
@@ -182,7 +190,7 @@ def _entries(stream: BinaryIO) -> Iterator[_Found]:
         rb'\{"type":(?:2,"payload":"([^"]*)"|1,"name":"([^"\\]*)"(?:,"size":([0-9]{1,18}))?,"payload":'
         rb'(?:null|"([^"]*)")),"position":[0-9]+\}\n'
     )
-    rest = b""
+    rest = last = b""
     count = 0
     while True:
         buffer = bytearray(_BLOCK)
@@ -202,8 +210,12 @@ def _entries(stream: BinaryIO) -> Iterator[_Found]:
         if count > MAX_PIECES:
             raise ValueError("too many lines")
         yield found
+        if cut:
+            last = lines[lines.rfind(b"\n", 0, cut - 1) + 1 :]
         if filled < _BLOCK:
-            return
+            break
+    if not count or json.loads(last).get("position") != count - 1:
+        raise ValueError("lines are missing")
 
 
 def _entry(line: bytes) -> tuple[bytes, bytes, bytes, bytes]:
