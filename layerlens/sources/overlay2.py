@@ -2,8 +2,8 @@
 
 ``image/overlay2/imagedb/content/sha256/<image ID>`` is the config. ``image/overlay2/layerdb/sha256/<chain ID>/`` has
 what is known of a layer: ``diff`` (its diff ID), ``size``, ``tar-split.json.gz`` and ``cache-id``, the name of its
-folder ``overlay2/<cache-id>/diff`` (moby, image/fs.go, layer/filestore.go, daemon/graphdriver/overlay2). The chain ID of a
-layer names it with all below it (image-spec config.md, "Layer ChainID").
+folder ``overlay2/<cache-id>/diff`` (moby, image/fs.go, layer/filestore.go, daemon/graphdriver/overlay2). The chain ID
+of a layer names it with all below it (image-spec config.md, "Layer ChainID").
 """
 
 from __future__ import annotations
