@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import sys
 from typing import NoReturn
 
@@ -32,7 +34,22 @@ def _start(as_plugin: bool) -> NoReturn:
         status = cli.run_as_plugin(sys.argv[1:]) if as_plugin else cli.run(sys.argv[1:])
     except KeyboardInterrupt:
         status = 130
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process as it is: to give back hundreds of thousands of objects one by one helps nobody any more."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (
+            AttributeError,
+            OSError,
+            ValueError,
+        ):  # closed, or whoever read it has left: `cli` has dealt with it
+            pass
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from copy import copy
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -875,7 +876,7 @@ def run(arguments: Sequence[str], program: str = "layerlens") -> int:
     if sys.stdout is None:
         return _fail("standard output is closed", "Leave it open, or let it go to /dev/null.")
     try:
-        status = app(list(arguments), prog_name=program, standalone_mode=False)
+        status = _app_for(arguments)(list(arguments), prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except OutputClosedError:
         return _reader_left()
@@ -895,6 +896,18 @@ def run(arguments: Sequence[str], program: str = "layerlens") -> int:
     except Exception as error:
         return _unforeseen(error, program)
     return status if isinstance(status, int) else DONE
+
+
+def _app_for(arguments: Sequence[str]) -> typer.Typer:
+    """The application, with that command alone which is asked for: to make each of them costs a millisecond."""
+    alone = copy(app)
+    alone.registered_groups = []
+    alone.registered_commands = [
+        command
+        for command in app.registered_commands
+        if command.callback is not None and [command.callback.__name__] == list(arguments[:1])
+    ]
+    return alone if alone.registered_commands else app
 
 
 def _unforeseen(error: Exception, program: str) -> int:

@@ -505,13 +505,15 @@ def bomb(path: Path, size: int, before: bytes = b"", after: bytes = b"") -> str:
 def measured(cli: CommandLine, path: Path) -> tuple[dict[str, Any], int]:
     """The report, and the most memory in KB that the process had resident (its own, unlike ``ru_maxrss``)."""
     script = """
-import sys
+import atexit, sys
 from layerlens.__main__ import main
-try:
-    main()
-finally:
+
+@atexit.register
+def tell():
     with open("/proc/self/status") as status:
         print(*(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
+
+main()
 """
     args = [
         sys.executable,

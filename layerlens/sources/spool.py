@@ -16,7 +16,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -333,6 +332,8 @@ def spool_folder() -> Path:
     if os.name == "posix" and os.access("/var/tmp", os.W_OK | os.X_OK):  # noqa: S108
         return Path("/var/tmp")  # noqa: S108
     try:
+        import tempfile  # it brings random numbers, which take as long to load as all of this module
+
         return Path(tempfile.gettempdir())
     except FileNotFoundError as error:
         raise SpoolError("no folder for temporary files can be written to", _set_tmpdir(None)) from error
@@ -379,6 +380,8 @@ def _nameless_file(folder: Path) -> int:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                 raise
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(prefix="layerlens-", dir=folder)
     try:
         os.unlink(name)  # noqa: PTH108
