@@ -401,6 +401,7 @@ class _Planner:
         self.install_line: str | None = None
         self.uninstalled: list[LeftBehind] = []
         self.improvements = self._improvements()
+        self.covered = tuple(f"{covered}/" for step in self.improvements for covered in step.covers)
         self.removals: list[LeftBehind] = []
         self.swept: list[Swept] = []
         self.swept_files: set[ImagePath] = set()
@@ -721,19 +722,18 @@ class _Planner:
         if self.base is None or self.base.fs is None:
             return
         fs, other = self.fs, self.base.fs
-        for path in fs.live:
-            if path in self.verdicts or path == "/" or other.type_of(path) != fs.type_of(path):
+        for path in other.live:
+            if path == "/" or path in self.verdicts or path not in fs.live:
                 continue
-            if fs.type_of(path) == _FILE and fs.size(path) != other.size(path):
+            kind = fs.type_of(path)
+            if other.type_of(path) != kind or (kind == _FILE and fs.size(path) != other.size(path)):
                 continue
             self.verdicts[path] = "base"
             self.reasons[path] = Edge("FROM", path, "base", f"{self.base.reference} has it", "certain")
 
     def _is_improved(self, path: ImagePath) -> bool:
         """Whether a step that improves the builder removes the path."""
-        return self.attribution.category_of(path) == "dev-dependencies" and any(
-            path.startswith(f"{covered}/") for step in self.improvements for covered in step.covers
-        )
+        return path.startswith(self.covered) and self.attribution.category_of(path) == "dev-dependencies"
 
     def _improvements(self) -> list[Improvement]:
         """What the builder could do better; nothing that would take away what is needed."""
@@ -965,6 +965,19 @@ class _Tree:
         subtree = self.attribution.subtrees.get("" if path == "/" else path)
         return 0 if subtree is None else subtree.size_bytes
 
+    def sums_of(self, paths: Iterable[ImagePath]) -> dict[ImagePath, int]:
+        """As :meth:`sums`, of these paths alone."""
+        found: dict[ImagePath, int] = {}
+        for path in paths:
+            if path in self.fs.children:
+                continue
+            gid = self.fs.live.get(path, -1)
+            size = 1 + (self.attribution.sizes[self.fs.inode.get(gid, gid)] if gid >= 0 else 0)
+            while path:
+                path = path.rpartition("/")[0]
+                found[path] = found.get(path, 0) + size
+        return found
+
     def sums(self, counts: Callable[[ImagePath], bool]) -> dict[ImagePath, int]:
         """Bytes (and one for each entry) of what ``counts`` says yes to, by directory."""
         sizes = self.attribution.sizes
@@ -1003,7 +1016,7 @@ class _Copies:
         self.wanted = {p for p, v in verdicts.items() if v == "copy" and p in kept}
         if planner.base is not None:
             self.wanted -= planner.needs.second_names()
-        self.need = tree.sums(lambda path: path in self.wanted)
+        self.need = tree.sums_of(self.wanted)
         self.everything = tree.sums(lambda path: not planner._is_improved(path))
 
     def found(self) -> list[Copy]:
@@ -1049,7 +1062,7 @@ class _Copies:
                 self.p.removals.append(self.p._left_behind(path, self._bytes_at(path)))
         inside = tuple(path for path in self.wanted if path == root or path.startswith(f"{root}/"))
         self.wanted.difference_update(inside)
-        self.need = self.p.tree.sums(lambda path: path in self.wanted)
+        self.need = self.p.tree.sums_of(self.wanted)
         found = [*self._on_base(), replace(site, target=exchange.hosting.folder, owner=None)]
         files = exchange.server_files()
         if files:
