@@ -7,6 +7,7 @@ container: words in which it differs from itself say nothing about the slim imag
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -229,8 +230,6 @@ def _better(checks: Sequence[Check], again: Sequence[Check]) -> list[Check]:
 
 def config_of(image: EngineImage) -> ImageConfig:
     """What the engine says of an image, as the config that a probe needs."""
-    import json
-
     run = image.inspected.get("Config")
     document = {
         "os": image.platform.os,
@@ -340,7 +339,7 @@ class Comparison:
             body = body.replace(name.encode(), b"<hostname>")
         for mask in self._masks:
             body = mask.sub(b"<masked>", body)
-        return body
+        return _in_order(body)
 
     def _others(self, slim: Answers) -> list[Check]:
         original, found = self.original, []
@@ -404,6 +403,18 @@ def _unmet(mine: Answer, theirs: Answer, status: int | None, contains: Sequence[
         if lacking:
             return f"{who}lacks {lacking}: {_shown(answer.body)}"
     return ""
+
+
+def _in_order(body: bytes) -> bytes:
+    """A JSON document with the members of its objects sorted, which have no order (RFC 8259, 4); else as it is."""
+    if body[:64].lstrip()[:1] not in (b"{", b"["):
+        return body
+    try:
+        return json.dumps(json.loads(body), sort_keys=True, ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+    except (ValueError, RecursionError):
+        return body
 
 
 def _without_volatile(ours: bytes, again: bytes, other: bytes) -> tuple[bytes, bytes]:

@@ -87,6 +87,15 @@ def test_what_the_original_itself_varies_in_is_left_out() -> None:
     assert not compared(b"<a>x y</a>", b"<b>p</b>", again=b"<a>q r s</a>").same
 
 
+def test_members_of_json_objects_have_no_order() -> None:
+    assert compared(b'{"a": 1, "b": [1, 2]}', b' {"b":[1,2],"a":1}').same
+    assert not compared(b'{"a": [1, 2]}', b'{"a": [2, 1]}').same
+    assert not compared(b'{"a": 1}', b'{"a": "1"}').same
+    assert compared(b'{"up": 7, "os": "x"}', b'{"os": "x", "up": 9}', again=b'{"os": "x", "up": 8}').same
+    assert not compared(b"[" * 100_000, b"[" * 99_999).same
+    assert not compared(b'{"a": 1', b'{"a": 2').same
+
+
 def test_status_and_content_type_count() -> None:
     probe = Probe((GET,))
     mine = Answers(http={GET: Answer(200, "text/html", b"")})
