@@ -435,6 +435,11 @@ class Image:
             warnings += more
         else:
             needs, base, choice = found.needs, found.base, found.choice
+        stood_on = base or (None if found is None else found.server)
+        warnings += _unnamed(
+            None if dockerfile is not None else self.reference,
+            None if stood_on is None else stood_on.reference,
+        )
         made = planning.make_plan(
             needs,
             base=base,
@@ -824,6 +829,16 @@ def _recommendation(plan: Plan) -> Recommendation:
         copies=plan.copies_dict(),
         os_packages=plan.os_packages,
     )
+
+
+def _unnamed(*references: str | None) -> Iterator[str]:
+    """A word for each image that a FROM line names though it was read from a file."""
+    from layerlens.runtime import name_for_from
+
+    for reference in references:
+        name, is_known = name_for_from(reference or "scratch")
+        if not is_known:
+            yield f"{reference} was read from a file: load it into the engine as {name} before this is built"
 
 
 def _largest_first(sums: Sequence[int], files: Sequence[int] | None = None) -> Iterator[tuple[str, int]]:

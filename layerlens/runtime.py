@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from layerlens.ecosystems import Installs, ecosystems, os_release
+from layerlens.errors import UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.model import ImageConfig, ImagePath, Package
 from layerlens.sources import SourceLayer
+from layerlens.sources.references import is_valid_name, parse
 
 SCRATCH = "scratch"
 
@@ -86,6 +88,24 @@ def catalogued(reference: str) -> Base | None:
     name = reference.removeprefix("docker://").removeprefix("docker.io/").removeprefix("library/")
     row = _sizes().get(name if ":" in name else f"{name}:latest")
     return None if row is None else Base(reference, row["size_bytes"], source=row["source"], libc=row["libc"])
+
+
+def name_for_from(reference: str) -> tuple[str, bool]:
+    """What a FROM line calls an image, and whether that is a name that it has.
+
+    An image that was read from a file has none, unless the reference picks it by one: its file's name stands in.
+    """
+    try:
+        found = parse(reference)
+    except UsageError:
+        return reference, True
+    if found.kind in ("engine", "docker", "podman"):
+        return found.value, True
+    if found.selector is not None and is_valid_name(found.selector):
+        return found.selector, True
+    stem = re.sub(r"\.(tar|tgz|tar\.gz|tar\.zst)$", "", found.value.rstrip("/").rpartition("/")[2].lower())
+    name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")
+    return f"{name or 'image'}:latest", False
 
 
 OpenBase = Callable[[str], Base | None]

@@ -17,6 +17,7 @@ from layerlens import dockerfile as text_of
 from layerlens import dockerlines as lines_of
 from layerlens.dockerfile import Dockerfile, Stage
 from layerlens.model import EntryType, ImageConfig, ImagePath
+from layerlens.runtime import name_for_from
 
 if TYPE_CHECKING:
     from layerlens.exchange import Exchange
@@ -64,7 +65,8 @@ def written(
     if source is None or target is None:
         source = text_of.parse("FROM scratch\n")
         stage = _RuntimeStage(plan, "builder", source, name)
-        text = text_of.append_stages(source, f"{lines_of.from_line(reference, 'builder')}\n", stage.text())
+        first = lines_of.from_line(name_for_from(reference)[0], "builder")
+        text = text_of.append_stages(source, f"{first}\n", stage.text())
     elif target.index == 0 and len(source.stages) == 1:
         text, builder = text_of.as_builder(source, target)
         stage = _RuntimeStage(plan, builder, source, name)
@@ -135,7 +137,7 @@ class _RuntimeStage:
     def _on_base(self, base: Base) -> Iterator[str]:
         plan = self.plan
         origin = yield from self._pruned()
-        yield lines_of.from_line(base.reference, self.final)
+        yield lines_of.from_line(name_for_from(base.reference)[0], self.final)
         if base.config is not None and not _is_root(base.config.user):
             yield "USER root"
         if plan.exchange is not None:
@@ -189,6 +191,11 @@ class _RuntimeStage:
         if gone:
             yield "RUN rm -rf \\\n" + " \\\n".join(f"    {_word(path)}" for path in sorted(gone))
         for kind in plan.swept:
+            if kind.folders:
+                names = " -o ".join(f"-name {shlex.quote(name)}" for name in kind.folders)
+                where = shlex.quote(kind.directory)
+                yield f"RUN find {where} -type d \\( {names} \\) -prune -exec rm -rf {{}} +"
+                continue
             names = " -o ".join(f"-name {_word(f'*{suffix}')}" for suffix in kind.suffixes)
             yield f"RUN find {_word(kind.directory)} -type f \\( {names} \\) -delete"
         if opened is not None:
@@ -244,7 +251,7 @@ class _RuntimeStage:
         assert exchange.closure is not None and self.gathered is not None, "on scratch a server is gathered"
         origin = yield from self._pruned()
         server = self._stage_name("server")
-        yield lines_of.from_line(exchange.server.reference, server)
+        yield lines_of.from_line(name_for_from(exchange.server.reference)[0], server)
         if not _is_root(exchange.closure.config.user):
             yield "USER root"
         yield from _writing_lines(exchange.hosting.files)

@@ -11,7 +11,16 @@ from conftest import ROOT
 from imagekit import Member
 from plankit import RUN, base_of, config
 
-from layerlens.runtime import Base, catalogued, choose, in_tree, installer, opened_first, servers
+from layerlens.runtime import (
+    Base,
+    catalogued,
+    choose,
+    in_tree,
+    installer,
+    name_for_from,
+    opened_first,
+    servers,
+)
 
 BOOKWORM: dict[str, Member] = {
     "/etc/os-release": b'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n',
@@ -144,3 +153,19 @@ def test_packages_are_installed_in_the_same_release_alone() -> None:
     other = {**BOOKWORM, "/etc/os-release": b"ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n"}
     assert installer(filesystem, base_of(other), "dpkg") is None
     assert installer(filesystem, Base("slim:1", 5), "dpkg") is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "is_known"),
+    [
+        ("myapp:1", "myapp:1", True),
+        ("docker://myapp:1", "myapp:1", True),
+        ("docker-archive:app.tar:team/app:2", "team/app:2", True),
+        ("./build/My App.tar.gz", "my-app:latest", False),
+        ("oci:layouts/web/", "web:latest", False),
+        ("docker-archive:app.tar:@1", "app:latest", False),
+        ("-", "image:latest", False),
+    ],
+)
+def test_what_a_from_line_calls_an_image(reference: str, name: str, is_known: bool) -> None:
+    assert name_for_from(reference) == (name, is_known)
