@@ -655,10 +655,13 @@ class NodeExplorer(Explorer):
                 self._whole.add(self._fs.follow(package) or package)
 
     def _other_builds(self) -> Iterator[Edge]:
-        """Builds for others of packages whose modules may load or hand out any file of theirs; those for ``import``
-        of packages that are not asked for by ``require`` alone.
-        """
+        """The builds of packages that were kept apart, as far as somebody may ask for them after all."""
         keep_all = self._served or bool(self._compiled) or not BUNDLERS.isdisjoint(self._names_seen)
+        yield from self._builds_for_import(keep_all)
+        yield from self._builds_for_others(keep_all)
+
+    def _builds_for_import(self, keep_all: bool) -> Iterator[Edge]:
+        """Those for ``import``, but of packages that everybody asks for by ``require``."""
         for directory in sorted({*self._twins, *self._import_entries}):
             if (
                 (keep_all or self._imports_anything or directory in self._whole)
@@ -669,16 +672,23 @@ class NodeExplorer(Explorer):
                 for edge in self._import_entries.pop(directory, ()):
                     yield from self._to(edge.source, edge.target, edge.kind, edge.evidence, edge.certainty)
                 source = f"{directory}/package.json"
-                for path in self._twins.get(directory, ()) if self._once("twins", directory) else ():
+                for path in self._twins.pop(directory, ()):
                     yield Edge(source, path, "package-file", "its build for import", "assumed")
+
+    def _builds_for_others(self, keep_all: bool) -> Iterator[Edge]:
+        """Those for browsers and bundlers, of packages whose modules may load or hand out any file of theirs."""
+        reached: dict[ImagePath, list[ImagePath]] = {}
+        for path in sorted(self._reached) if self._builds else ():
+            package = self._package_of(path) if path.endswith(SCRIPTS) else None
+            if package in self._builds:
+                reached.setdefault(package, []).append(path)
         for directory in sorted(self._builds):
-            reached = sorted(
-                path for path in self._reached if path.startswith(f"{directory}/") and path.endswith(SCRIPTS)
-            )
-            if not self._once(f"builds {len(reached)} {keep_all} {directory in self._whole}", directory):
+            modules = reached.get(directory, [])
+            whole = keep_all or directory in self._whole
+            if not self._once(f"builds {len(modules)} {whole}", directory):
                 continue
-            texts = [self._read(path).decode("utf-8", "replace") for path in reached]
-            whole = keep_all or directory in self._whole or any(map(loads_by_computed_names, texts))
+            texts = [] if whole else [self._read(path).decode("utf-8", "replace") for path in modules]
+            whole = whole or any(map(loads_by_computed_names, texts))
             words = "" if whole else "\n".join(map(located, texts))
             source = f"{directory}/package.json"
             for path in self._builds[directory]:
