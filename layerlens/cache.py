@@ -24,9 +24,11 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from layerlens import __version__
 from layerlens.model import Diagnostic
@@ -44,8 +46,8 @@ MAX_BYTES = 2 << 30
 """Bytes of all entries together; what was used longest ago goes first."""
 
 _MAGIC = b"layerlens entry\n"
-_FIXED = struct.Struct("<16sII")
-"""Magic, length of the JSON head that follows, its CRC-32."""
+_FIXED = struct.Struct("<16sQII")
+"""Magic; where the JSON head is, its length and its CRC-32. The sections lie between this and the head."""
 _MAX_HEAD = 1 << 20
 _HELD_BYTES = 8 << 20
 """Entries up to this size are read whole; the file of a larger one stays open, and MAX_BYTES bounds their number."""
@@ -55,6 +57,25 @@ _UNFINISHED_AGE_S = 3600.0
 _TAG_NAME = "CACHEDIR.TAG"
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# What layerlens read of images; `layerlens cache clear`.\n"
 """Tells backups to pass the folder over (Cache Directory Tagging Specification)."""
+
+
+class _UnwritableError(Exception):
+    """The disk or the folder did not take what was written, and says why."""
+
+
+class _SweptUpError(Exception):
+    """Another process has removed the unfinished file, or the folder."""
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell what writing raises from what making the bytes to be written raises."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _SweptUpError from error
+    except OSError as error:
+        raise _UnwritableError((error.strerror or str(error)).lower()) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +99,21 @@ class Entry:
             raise ValueError("not a file of this user's")
         if status.st_size <= _HELD_BYTES:
             self._whole = _pread(descriptor, 0, status.st_size)
-        magic, length, checksum = _FIXED.unpack(self._at(0, _FIXED.size))
-        if magic != _MAGIC or length > _MAX_HEAD:
+        magic, start, length, checksum = _FIXED.unpack(self._at(0, _FIXED.size))
+        if magic != _MAGIC or length > _MAX_HEAD or start + length != status.st_size:
             raise ValueError("not an entry")
-        head = self._at(_FIXED.size, length)
+        head = self._at(start, length)
         if crc32(head) != checksum:
             raise ValueError("a damaged head")
         said = json.loads(head)
         if said["version"] != VERSION or said["key"] != key:
             raise ValueError("another version's, or another's")
-        offset = _FIXED.size + length
+        offset = _FIXED.size
         for name, size, crc in said["sections"]:
             self._sections[name] = (offset, size, crc)
             offset += size
-        if offset != status.st_size:
-            raise ValueError("cut short")
+        if offset != start:
+            raise ValueError("sections of another length")
         if self._whole is not None:
             self.close()
 
@@ -177,50 +198,66 @@ class Cache:
         except OSError:
             pass  # a folder that may only be read still serves
 
-    def store(self, kind: str, key: str, sections: Mapping[str, Sequence[bytes]]) -> bool:
-        """Write an entry, each section in pieces; whether it is there now."""
-        sizes = {name: sum(map(len, pieces)) for name, pieces in sections.items()}
-        if sum(sizes.values()) > self.max_bytes // 2:
-            return False  # it would push out all the others
+    def store(self, kind: str, key: str, sections: Mapping[str, Iterable[bytes]]) -> bool:
+        """Write an entry, each section in pieces, one section after the other; whether it is there now.
+
+        What iterating over a section raises passes, and nothing is written then.
+        """
         folder = self._open(make=True)
         if folder is None:
             return False
-        listed = []
-        for name, pieces in sections.items():
-            checksum = 0
-            for piece in pieces:
-                checksum = crc32(piece, checksum)
-            listed.append([name, sizes[name], checksum])
-        head = json.dumps({"version": VERSION, "key": key, "sections": listed}).encode()
-        if len(head) > _MAX_HEAD:
-            return False
-        fixed = _FIXED.pack(_MAGIC, len(head), crc32(head))
-        pieces = [fixed, head, *(piece for parts in sections.values() for piece in parts)]
-        try:
-            self._write(folder, _name(kind, key), pieces)
-        except OSError as error:
-            self._give_up(f"cannot be written: {(error.strerror or str(error)).lower()}")
-            return False
-        self._grown = True
-        return True
-
-    @staticmethod
-    def _write(folder: int, name: str, pieces: Sequence[bytes]) -> None:
-        """Beside its name, then renamed over it: whole or not at all."""
         beside = f".new-{os.getpid()}-{os.urandom(8).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(beside, flags, 0o600, dir_fd=folder)
+        stored = False
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+            with _writing():
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                file = os.fdopen(os.open(beside, flags, 0o600, dir_fd=folder), "wb")
             try:
-                os.unlink(beside, dir_fd=folder)
-            except OSError:
-                pass
+                whole = self._write(file, key, sections)
+            finally:
+                with _writing():
+                    file.close()
+            if whole:
+                with _writing():
+                    os.rename(beside, _name(kind, key), src_dir_fd=folder, dst_dir_fd=folder)
+                self._grown = stored = True
+        except _SweptUpError:
+            return False
+        except _UnwritableError as error:
+            self._unlink(folder, beside)
+            self._give_up(f"cannot be written: {error}")
+        except BaseException:
+            self._unlink(folder, beside)
             raise
+        else:
+            if not stored:
+                self._unlink(folder, beside)
+        return stored
+
+    def _write(self, file: BinaryIO, key: str, sections: Mapping[str, Iterable[bytes]]) -> bool:
+        """The sections, then the head that lists them; False where they are too large to be kept."""
+        listed = []
+        with _writing():
+            file.write(bytes(_FIXED.size))
+        start = _FIXED.size
+        for name, pieces in sections.items():
+            size = checksum = 0
+            for piece in pieces:
+                size += len(piece)
+                checksum = crc32(piece, checksum)
+                if start + size > self.max_bytes // 2:
+                    return False  # it would push out all the others
+                with _writing():
+                    file.write(piece)
+            listed.append([name, size, checksum])
+            start += size
+        head = json.dumps({"version": VERSION, "key": key, "sections": listed}).encode()
+        with _writing():
+            file.write(head)
+            file.seek(0)
+            file.write(_FIXED.pack(_MAGIC, start, len(head), crc32(head)))
+            file.flush()
+        return len(head) <= _MAX_HEAD
 
     def forget(self, kind: str, key: str) -> None:
         """Drop an entry that turned out to be damaged."""
@@ -236,10 +273,12 @@ class Cache:
         return Usage(len(found), sum(size for _, size, _ in found))
 
     def clear(self) -> Usage:
-        """Remove every entry; what was removed. Files that are not ours stay."""
+        """Remove every entry; what was removed. Files that are not ours stay, and those that are being written."""
         folder = self._open(make=False)
         removed = [
-            size for _, size, name in self._files() if folder is not None and self._unlink(folder, name)
+            size
+            for used_s, size, name in self._files()
+            if folder is not None and not _is_in_use(name, used_s) and self._unlink(folder, name)
         ]
         return Usage(len(removed), sum(removed))
 
@@ -260,7 +299,7 @@ class Cache:
         found = self._files()
         kept = []
         for used_s, size, name in found:
-            if _UNFINISHED.fullmatch(name) and _is_abandoned(name, used_s):
+            if _UNFINISHED.fullmatch(name) and not _is_in_use(name, used_s):
                 self._unlink(folder, name)
             else:
                 kept.append((used_s, size, name))
@@ -374,21 +413,21 @@ def _pread(descriptor: int, offset: int, size: int) -> bytes:
     return data
 
 
-def _is_abandoned(name: str, written_s: float) -> bool:
-    """Whether nobody writes to an unfinished file any more: its process is gone, or it is old.
+def _is_in_use(name: str, written_s: float) -> bool:
+    """Whether a file is unfinished and somebody still writes to it: its process lives, and it is not old.
 
-    In another PID namespace the answer may be wrong; that process then fails to rename, and merely keeps nothing.
+    In another PID namespace the answer may be wrong; that process then finds it gone, and merely keeps nothing.
     """
-    if time.time() - written_s > _UNFINISHED_AGE_S:
-        return True
-    found = _UNFINISHED.fullmatch(name)
-    try:
-        os.kill(int(found[1]) if found else 0, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
+    unfinished = _UNFINISHED.fullmatch(name)
+    if unfinished is None or time.time() - written_s > _UNFINISHED_AGE_S:
         return False
-    return False
+    try:
+        os.kill(int(unfinished[1]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _foreign_link(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from layerlens.cache import Cache, Entry, crc32
@@ -150,6 +150,28 @@ def store_inflated(cache: Cache, blob: Digest, diff_id: DiffId) -> None:
 # --- what was asked for ---------------------------------------------------------------------------------
 
 
+class _DamagedError(Exception):
+    """A stored piece is not what it was."""
+
+
+class _Pieces:
+    """Pieces on their way to the disk, and the columns that say where they are."""
+
+    def __init__(self) -> None:
+        self._columns = {"starts": array("q"), "sizes": array("I"), "checksums": array("I")}
+
+    def passing(self, pieces: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+        """Each piece, noted in the columns."""
+        for start, piece in pieces:
+            for column, value in zip(self._columns.values(), (start, len(piece), crc32(piece)), strict=True):
+                column.append(value)
+            yield piece
+
+    def column(self, name: str) -> Iterator[bytes]:
+        """A column, as it is once all pieces have passed."""
+        yield self._columns[name].tobytes()
+
+
 class LayerMemory:
     """The bytes of one layer that earlier runs asked for, and a note of what this one asks for."""
 
@@ -252,24 +274,48 @@ class LayerMemory:
             return
         # Another image with this layer (a runtime image, say), or another process, may have stored more meanwhile.
         self._find()
-        fitting = self._fitting()
-        pieces: dict[int, bytes] = {}
+        digests = {**self.digests, **digests}
+        rows = sorted(digests)
+        written = _Pieces()
         try:
-            if self._entry is not None:
-                for number, start in enumerate(self._starts):
-                    pieces[start] = self._piece(self._entry, number)
-        except _DAMAGED:
+            self._cache.store(
+                "reads",
+                self._diff_id,
+                {
+                    "pieces": written.passing(self._pieces(content)),
+                    "starts": written.column("starts"),
+                    "sizes": written.column("sizes"),
+                    "checksums": written.column("checksums"),
+                    "rows": [array("I", rows).tobytes()],
+                    "digests": (digests[row] for row in rows),
+                },
+            )
+        except _DamagedError:
             self._drop()
-            return
-        try:
-            for start, size in fitting:
-                for at in range(start, start + size, PIECE_BYTES):
-                    pieces[at] = content(at, min(PIECE_BYTES, start + size - at))
         except (LayerLensError, OSError, ValueError):
             return  # the source has gone away meanwhile
-        self.digests = {**self.digests, **digests}
-        self._write(dict(sorted(pieces.items())))
         self._find()
+
+    def _pieces(self, content: Callable[[int, int], bytes]) -> Iterator[tuple[int, bytes]]:
+        """(offset, bytes) of all pieces in order: those that are stored, and those that were asked for."""
+        spans = [
+            (start, size, number)
+            for number, (start, size) in enumerate(zip(self._starts, self._sizes, strict=True))
+        ]
+        for start, size in self._fitting():
+            spans += [
+                (at, min(PIECE_BYTES, start + size - at), -1)
+                for at in range(start, start + size, PIECE_BYTES)
+            ]
+        for start, size, number in sorted(spans):
+            if number < 0 or self._entry is None:
+                yield start, content(start, size)
+            else:
+                try:
+                    piece = self._piece(self._entry, number)
+                except _DAMAGED as error:
+                    raise _DamagedError from error
+                yield start, piece
 
     def _fitting(self) -> list[tuple[int, int]]:
         """What is missing as (offset, size), the shortest first, as far as there is room for it."""
@@ -300,21 +346,6 @@ class LayerMemory:
                 if at < until:
                     yield at, until - at
                 at = max(at, self._starts[number] + self._sizes[number]) if known else end
-
-    def _write(self, pieces: Mapping[int, bytes]) -> None:
-        rows = sorted(self.digests)
-        self._cache.store(
-            "reads",
-            self._diff_id,
-            {
-                "starts": [array("q", pieces).tobytes()],
-                "sizes": [array("I", map(len, pieces.values())).tobytes()],
-                "checksums": [array("I", map(crc32, pieces.values())).tobytes()],
-                "pieces": list(pieces.values()),
-                "rows": [array("I", rows).tobytes()],
-                "digests": [self.digests[row] for row in rows],
-            },
-        )
 
     def close(self) -> None:
         """Close the entry's file; nothing is remembered any more then."""

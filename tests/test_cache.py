@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -217,11 +219,13 @@ def test_what_killed_processes_left_is_removed(cache: Cache) -> None:
 def test_clear_removes_what_is_ours_and_nothing_else(cache: Cache) -> None:
     file = stored(cache)
     stored(cache, kind="reads")
-    for name in ("notes.txt", "layer-x.entry", f"layer-{'0' * 39}.entry"):
+    unfinished = cache.folder / f".new-{os.getpid()}-{'0' * 16}"
+    for name in (unfinished.name, "notes.txt", "layer-x.entry", f"layer-{'0' * 39}.entry"):
         (cache.folder / name).write_text("mine")
     size = cache.usage().size_bytes
-    assert cache.clear() == Usage(2, size)
+    assert cache.clear() == Usage(2, size - 4)
     assert sorted(path.name for path in cache.folder.iterdir()) == [
+        unfinished.name,
         "CACHEDIR.TAG",
         f"layer-{'0' * 39}.entry",
         "layer-x.entry",
@@ -315,6 +319,44 @@ def test_a_full_or_read_only_disk(cache: Cache, monkeypatch: pytest.MonkeyPatch,
     assert os.strerror(number).lower() in cache.diagnostics[0].message
     assert not list(cache.folder.glob(".new-*")), "nothing half is left"
     assert content(Cache(cache.folder)) == INTACT
+
+
+def test_a_file_that_was_swept_up_by_another_is_no_trouble(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def swept(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        os.unlink(source, dir_fd=src_dir_fd)
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", swept)
+    assert not cache.store("layer", "sha256:1", SECTIONS)
+    monkeypatch.setattr(os, "rename", rename)
+    assert cache.diagnostics == []
+    stored(cache)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_no_trouble(cache: Cache) -> None:
+    stored(cache)
+    shutil.rmtree(cache.folder)
+    assert content(cache) is None
+    assert not cache.store("layer", "sha256:2", SECTIONS)
+    assert cache.diagnostics == []
+
+
+def test_what_cannot_be_made_is_not_written(cache: Cache) -> None:
+    """An error of the one who makes the bytes is not the disk's: it passes, and the cache stays in use."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(errno.EIO, "the source's disk")
+
+    with pytest.raises(OSError, match="source's"):
+        cache.store("layer", "sha256:1", {"first": broken()})
+    assert [path.name for path in cache.folder.iterdir()] == ["CACHEDIR.TAG"]
+    assert cache.diagnostics == []
+    stored(cache)
 
 
 def test_a_read_only_folder_still_serves(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

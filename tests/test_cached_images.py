@@ -435,7 +435,8 @@ def test_an_unusable_folder_is_a_diagnostic(engine: FakeEngine, tmp_path: Path, 
     assert list((tmp_path / "shared").iterdir()) == []
 
 
-def test_a_full_disk_costs_nothing_but_the_cache(cli: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [300, 20_000])
+def test_a_full_disk_costs_nothing_but_the_cache(cli: CommandLine, tmp_path: Path, room: int) -> None:
     """A limit on the size of files stands for the disk: an OCI folder needs no spool, only the cache writes."""
     members = {f"/{number:04}": random.Random(number).randbytes(300) for number in range(3000)}
     built = imagekit.image([imagekit.layer(members)])
@@ -443,7 +444,7 @@ def test_a_full_disk_costs_nothing_but_the_cache(cli: CommandLine, tmp_path: Pat
     plain = cli("inspect", source, "--no-recommend", "--format", "json", "--no-cache")
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     full = cli("inspect", source, "--no-recommend", "--format", "json", limit=limit)
     assert full.status == 0, full.stderr
