@@ -332,6 +332,11 @@ class _Asking:
 
     def answers(self) -> Answers:
         probe = self._probe
+        if probe.http and not self._engine.endpoint.is_local:
+            raise VerifyError(
+                f"{self._engine.endpoint} is another machine's engine: its loopback address is not this one's",
+                "Run it on that machine, or ask with --exec.",
+            )
         found = Answers()
         if probe.http or has_healthcheck(self._config) or not probe.execs:
             found = self._served()

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,17 +22,20 @@ from squashkit import squash
 from test_engine_oracle import docker
 
 from layerlens.errors import ImageNotFoundError, PlatformError, UnavailableError, UsageError, VerifyError
+from layerlens.history import parse_config
 from layerlens.probing import (
     Answer,
     Answers,
     ExecProbe,
     HttpProbe,
     Probe,
+    ask,
     exec_probe,
     http_probe,
     load_probe,
 )
 from layerlens.sources.containers import LABEL
+from layerlens.sources.endpoints import Endpoint
 from layerlens.verify import MASKS, Comparison, Verification, compiled_masks, verify
 
 GET = HttpProbe(80, "/")
@@ -426,6 +430,27 @@ def test_no_container_outlives_the_process(images: Images, number: signal.Signal
         script = script.replace('ExecProbe(("hang",))', 'ExecProbe(("cat", "/data/a"))')
         subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
     assert left() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("unix:///var/run/docker.sock", True),
+        ("npipe:////./pipe/docker_engine", True),
+        ("tcp://127.0.0.1:2375", True),
+        ("tcp://[::1]:2375", True),
+        ("tcp://build.example.com:2376", False),
+        ("ssh://me@build.example.com", False),
+    ],
+)
+def test_the_loopback_address_of_another_machine_is_not_asked(url: str, local: bool) -> None:
+    endpoint = Endpoint("docker", url, "DOCKER_HOST")
+    assert endpoint.is_local is local
+    if not local:
+        engine: Any = SimpleNamespace(endpoint=endpoint)
+        config = parse_config(b'{"os": "linux", "architecture": "amd64"}')
+        with pytest.raises(VerifyError, match="another machine's engine"):
+            ask(engine, "sha256:0", config, Probe((GET,)))
 
 
 # --- tracing -----------------------------------------------------------

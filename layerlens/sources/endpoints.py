@@ -20,6 +20,7 @@ from layerlens.errors import EngineError
 
 EngineName = Literal["docker", "podman"]
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _ROOT_PODMAN_SOCKET = "/run/podman/podman.sock"
 
@@ -48,6 +49,17 @@ class Endpoint:
             if self.url.startswith(prefix):
                 return Path("/" + self.url[len(prefix) :].lstrip("/"))
         return None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its loopback address is this machine's: a socket, a pipe, or TCP at that very address."""
+        from urllib.parse import urlsplit
+
+        try:
+            address = urlsplit(self.url)
+        except ValueError:
+            return False
+        return address.scheme in ("unix", "http+unix", "npipe") or address.hostname in _LOOPBACK
 
 
 def endpoints(engine: EngineName, environment: Mapping[str, str] | None = None) -> list[Endpoint]:
