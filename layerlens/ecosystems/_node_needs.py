@@ -180,6 +180,8 @@ class NodeExplorer(Explorer):
         self._absent: dict[ImagePath, set[str]] = {}
         self._builds: dict[ImagePath, list[ImagePath]] = {}
         """Directory of a kept package → its builds for others, which wait for who asks for them."""
+        self._file_words: dict[ImagePath, str | None] = {}
+        """Module → what it says of files of its package, None where it may mean any."""
         self._twins: dict[ImagePath, list[ImagePath]] = {}
         """Directory of a kept package → what its entries for ``import`` alone lead to, not those for ``require``."""
         self._import_entries: dict[ImagePath, list[Edge]] = {}
@@ -687,13 +689,21 @@ class NodeExplorer(Explorer):
             whole = keep_all or directory in self._whole
             if not self._once(f"builds {len(modules)} {whole}", directory):
                 continue
-            texts = [] if whole else [self._read(path).decode("utf-8", "replace") for path in modules]
-            whole = whole or any(map(loads_by_computed_names, texts))
-            words = "" if whole else "\n".join(map(located, texts))
+            words = None if whole else self._words_about_files(modules)
             source = f"{directory}/package.json"
             for path in self._builds[directory]:
-                if whole or is_told(path, directory, words):
+                if words is None or is_told(path, directory, words):
                     yield Edge(source, path, "package-file", "a build that its package may name", "assumed")
+
+    def _words_about_files(self, modules: list[ImagePath]) -> str | None:
+        """What modules say of files of their package; None where one may load or hand out any."""
+        for path in modules:
+            if path not in self._file_words:
+                text = self._read(path).decode("utf-8", "replace")
+                self._file_words[path] = None if loads_by_computed_names(text) else located(text)
+            if self._file_words[path] is None:
+                return None
+        return "\n".join(filter(None, map(self._file_words.get, modules)))
 
     def _declared(self, directory: ImagePath, manifest: Mapping[str, Any]) -> Iterator[Edge]:
         """Installed dependencies of a package, which may be asked for by computed names."""
