@@ -9,7 +9,7 @@ as an image.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,9 @@ OWN_OF_EACH = frozenset({"/etc/ld.so.cache", "/etc/passwd", "/etc/group"})
 
 GROUPS = ("OS and runtime", "dependencies", "application")
 """What is copied, least to most volatile, so that a change of the application rebuilds only the last."""
+LOADED = frozenset({"needed", "interpreter", "plugin", "symlink", "hard-link"})
+"""Kinds of edges along which a file becomes part of a process, or is another name of what does."""
+
 _GROUP_OF = {"dependencies": 1, "dev-dependencies": 1, "app": 2, "other": 2, "sources": 2, "tests": 2}
 
 _OF_THE_BUILD = frozenset({"sources", "compilers", "headers", "dev-dependencies", "package-cache"})
@@ -498,6 +501,75 @@ class _Planner:
             return "base" if system or in_tree(path, self.choice.tree) else "copy"
         if self._base_has(path, base.fs, owner) or self._is_derived(path, base.fs):
             return "base"
+        self._leave_to_other_libc(self.base)
+
+    def _leave_to_other_libc(self, base: Base) -> None:
+        """On a base with another libc, leave to it what it has of its own: not the same files, but the same use.
+
+        That is files of the builder's system which are bound to its libc and which only a program needs that the base
+        has as well: the family's interpreter with its libraries, the shell. And links of a merged /usr where the base
+        has a directory.
+        """
+        libc = None if base.fs is None else libc_of(base.fs)
+        if libc is None or base.fs is None or libc_of(self.fs) in (None, libc):
+            return
+        left = set()
+        for path, _ in bound_to_other(libc, self.needs, self.verdicts):
+            owner = self.attribution.owner_of(path)
+            if owner is not None and owner.is_os and self._is_used_by_base(path, base.fs):
+                self.verdicts[path] = "base"
+                left.add(path)
+        for path, verdict in self.verdicts.items():
+            if verdict == "copy" and self.fs.type_of(path) == _SYMLINK:
+                end = self.fs.follow(path)
+                if end in left or (self.fs.is_dir(path) and base.fs.is_dir(path)):
+                    self.verdicts[path] = "base"
+        self._leave_what_only_those_need(left)
+
+    def _leave_what_only_those_need(self, left: set[ImagePath]) -> None:
+        """The other libc's own loader, configuration and caches, which nothing but what is left to the base reads."""
+        sources: dict[ImagePath, set[ImagePath]] = {}
+        for edge in self.needs.edges:
+            sources.setdefault(edge.target, set()).add(edge.source)
+        waiting = [path for path, verdict in self.verdicts.items() if verdict == "copy"]
+        found = True
+        while found:
+            found = False
+            for path in waiting:
+                by = self._through_links(path, sources)
+                if path not in left and by & left and all(self.verdicts.get(one) == "base" for one in by):
+                    self.verdicts[path] = "base"
+                    left.add(path)
+                    found = True
+
+    def _through_links(
+        self, path: ImagePath, sources: Mapping[ImagePath, Collection[ImagePath]]
+    ) -> set[ImagePath]:
+        """What needs a path, by whatever links."""
+        found: set[ImagePath] = set()
+        seen, stack = {path}, [path]
+        while stack:
+            for source in sources.get(stack.pop(), ()):
+                if source not in seen:
+                    seen.add(source)
+                    if self.fs.type_of(source) == _SYMLINK:
+                        stack.append(source)
+                    else:
+                        found.add(source)
+        return found
+
+    def _is_used_by_base(self, path: ImagePath, other: Filesystem) -> bool:
+        """Whether a path, or the program that it is loaded into, is one that the base has of its own."""
+        for edge in reversed(self.needs.chain(path)):
+            one = edge.target
+            under_usr = one if one.startswith("/usr/") else f"/usr{one}"
+            owner = self.attribution.owner_of(one)
+            own = in_tree(one, self.choice.tree) or (owner is not None and owner.is_os)
+            if own and (other.is_file(under_usr) or other.is_file(under_usr.removeprefix("/usr"))):
+                return True
+            if edge.kind not in LOADED:
+                return False
+        return False
         if owner is None or not owner.is_os:
             by = self._generated(path)
             return "copy" if by is None else ("base" if by in base.os_packages else "package")
