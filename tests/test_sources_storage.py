@@ -272,8 +272,10 @@ def test_only_a_rebuilt_layer_is_read_anew(
     assert engine.exports == 0
     assert "engine-storage" not in codes
     assert made == engine.exported(monkeypatch)
+    asked = engine.fake.asked.count("/info")
     assert engine.report(cache=Cache(cache))[0] == made
     assert len(indexed) == 1
+    assert engine.fake.asked.count("/info") == asked
 
 
 # --- no storage here ------------------------------------------------------------------------------------------

@@ -726,6 +726,9 @@ class EngineSource:
             layers = self._known.layers
         else:
             layers = tuple(KnownLayer(diff_id, "", None, None) for diff_id in self._image.diff_ids)
+            if self._cache is not None and self._kept is not None:
+                known = KnownImage(self._kept.config, layers, ())
+                recalled.store_image(self._cache, *self._identity, known)
         return [layer(number, known) for number, known in enumerate(layers)]
 
     @cached_property

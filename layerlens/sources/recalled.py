@@ -58,17 +58,17 @@ def find_image(cache: Cache, engine: str, image_id: str, platform: Platform | No
 
 
 def store_image(
-    cache: Cache, engine: str, image_id: str, platform: Platform | None, exported: Source
+    cache: Cache, engine: str, image_id: str, platform: Platform | None, found: Source | KnownImage
 ) -> None:
-    """Store what an engine exported as the image with this ID."""
+    """Store what an engine exported, or was found to keep, as the image with this ID."""
     known = {
         "layers": [
             KnownLayer(layer.diff_id, layer.media_type, layer.compressed_bytes, layer.digest)
-            for layer in exported.layers
+            for layer in found.layers
         ],
-        "diagnostics": _plain(exported.diagnostics),
+        "diagnostics": _plain(found.diagnostics),
     }
-    sections = {"known": [json.dumps(known).encode()], "config": [exported.config]}
+    sections = {"known": [json.dumps(known).encode()], "config": [found.config]}
     cache.store("config", _key(engine, image_id, platform), sections)
 
 
