@@ -579,3 +579,34 @@ def test_an_error_on_the_way_leaves_the_cache_right(engine: FakeEngine, cache: C
     engine.break_off_after = None
     assert report("kit:latest", cache) == plain
     assert report("kit:latest", cache) == plain
+
+
+# --- real engines -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loaded() -> Iterator[str]:
+    """The kit's image in the real docker, under a tag of its own."""
+    tag = f"layerlens-test/cached-{os.getpid()}:one"
+    built = imagekit.sample((tag,))
+    archive = imagekit.tar_of(imagekit.docker_archive_old(built))
+    subprocess.run(["docker", "load", "-q"], input=archive, check=True, capture_output=True)
+    yield tag
+    subprocess.run(["docker", "rmi", "-f", tag], check=True, capture_output=True)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("storage", ["off", "on"])
+def test_an_image_of_a_real_engine_that_was_seen_before(loaded: str, cli: CommandLine, storage: str) -> None:
+    """By way of its export, and out of its own storage where that can be read."""
+    cli.environment.update(DOCKER_HOST=os.environ.get("DOCKER_HOST", ""), LAYERLENS_ENGINE_STORAGE=storage)
+    words = ("inspect", loaded, "--format", "json")
+    plain = cli(*words, "--no-cache")
+    assert plain.status == 0, plain.stderr
+    cold = cli(*words)
+    assert cold.stdout == plain.stdout
+    nowhere = {"TMPDIR": "/nonexistent"}  # where an export would have to go
+    if storage == "off":
+        assert cli(*words, "--no-cache", env=nowhere).status == 2
+    warm = cli(*words, env=nowhere)
+    assert (warm.status, warm.stdout) == (0, plain.stdout), warm.stderr
