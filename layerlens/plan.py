@@ -529,9 +529,12 @@ class _Planner:
     def _leave_what_only_those_need(self, left: set[ImagePath]) -> None:
         """The other libc's own loader, configuration and caches, which nothing but what is left to the base reads."""
         sources: dict[ImagePath, set[ImagePath]] = {}
+        asked_for = set()
         for edge in self.needs.edges:
             sources.setdefault(edge.target, set()).add(edge.source)
-        waiting = [path for path, verdict in self.verdicts.items() if verdict == "copy"]
+            if edge.kind not in LOADED and edge.kind not in ("config", "data"):
+                asked_for.add(edge.target)  # a program that is run, say by the shell that is left to the base
+        waiting = [p for p, verdict in self.verdicts.items() if verdict == "copy" and p not in asked_for]
         found = True
         while found:
             found = False
