@@ -53,8 +53,10 @@ MOST_LINES = 24
 """COPY lines for one directory beyond which it is copied whole, whatever comes along: a layer each, 125 at most."""
 MOST_REMOVALS = 12
 """Subtrees that the builder may remove from a directory so that it can be copied whole."""
+MOST_EXCEPTIONS = 3
+"""Folders of one name that are needed, though all others of that name are removed."""
 MOST_SUFFIXES = 8
-"""Kinds of files that it may remove besides, of which nothing in the directory is needed."""
+"""Kinds of files, and names of folders, that it may remove besides, of which nothing in the directory is needed."""
 NOTHING_TO_GAIN = 0.05
 """Share of the image that must be saved for a new Dockerfile to be worth it."""
 COPIED_PACKAGES = ((8_000_000, 10), (1_000_000, 100))
@@ -76,15 +78,17 @@ SHARED = frozenset(
 OWN_OF_EACH = frozenset({"/etc/ld.so.cache", "/etc/passwd", "/etc/group"})
 """Files that every image has of its own and that serve there; accounts that are lacking are added."""
 
-GROUPS = ("OS and runtime", "dependencies", "application")
-"""What is copied, least to most volatile, so that a change of the application rebuilds only the last."""
 LOADED = frozenset({"needed", "interpreter", "plugin", "symlink", "hard-link"})
 """Kinds of edges along which a file becomes part of a process, or is another name of what does."""
 
+GROUPS = ("OS and runtime", "dependencies", "application")
+"""What is copied, least to most volatile, so that a change of the application rebuilds only the last."""
 _GROUP_OF = {"dependencies": 1, "dev-dependencies": 1, "app": 2, "other": 2, "sources": 2, "tests": 2}
 
 _OF_THE_BUILD = frozenset({"sources", "compilers", "headers", "dev-dependencies", "package-cache"})
 
+_ASIDE_CATEGORIES = frozenset({"tests", "docs", "headers", "static-libs"})
+"""What folders are removed for by their name."""
 MOST_UNINSTALLED = 16
 """Subtrees of installed packages that are removed in the step that installs them."""
 _SPARE_CATEGORIES = frozenset({"tests", "headers", "static-libs", "dependencies", "runtime"})
@@ -109,13 +113,17 @@ class LeftBehind:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Files of one directory, at any depth, that are not shipped because of what their names end in."""
+    """Files of one directory, at any depth, that are not shipped because of what they or their folders are named."""
 
     directory: ImagePath
     suffixes: tuple[str, ...]
     """``.d.ts``, ``.md`` …: no file that is needed there ends so."""
     size_bytes: int
     files: int
+    folders: tuple[str, ...] = ()
+    """``tests``, ``docs`` …, in place of suffixes: nothing that is needed lies in a folder of that name …"""
+    but: tuple[ImagePath, ...] = ()
+    """… but for these few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +337,7 @@ def _left_behind_row(tree: LeftBehind) -> dict[str, Any]:
 
 
 def _swept_row(kind: Swept) -> dict[str, Any]:
-    names = " ".join(f"*{suffix}" for suffix in kind.suffixes)
+    names = " ".join([*(f"{name}/" for name in kind.folders), *(f"*{suffix}" for suffix in kind.suffixes)])
     return {
         "path": display(f"{kind.directory}/**/{names}"),
         "size_bytes": kind.size_bytes,
@@ -493,14 +501,6 @@ class _Planner:
             return
         for path in self.needs.kept:
             self.verdicts[path] = self._judged(path, self.base)
-
-    def _judged(self, path: ImagePath, base: Base) -> Verdict:
-        owner = self.attribution.owner_of(path)
-        if base.fs is None:  # only its size is known: what the system and the family bring is assumed there
-            system = (owner is not None and owner.is_os) or self.fs.layer_of(path) in self.base_layers
-            return "base" if system or in_tree(path, self.choice.tree) else "copy"
-        if self._base_has(path, base.fs, owner) or self._is_derived(path, base.fs):
-            return "base"
         self._leave_to_other_libc(self.base)
 
     def _leave_to_other_libc(self, base: Base) -> None:
@@ -573,6 +573,14 @@ class _Planner:
             if edge.kind not in LOADED:
                 return False
         return False
+
+    def _judged(self, path: ImagePath, base: Base) -> Verdict:
+        owner = self.attribution.owner_of(path)
+        if base.fs is None:  # only its size is known: what the system and the family bring is assumed there
+            system = (owner is not None and owner.is_os) or self.fs.layer_of(path) in self.base_layers
+            return "base" if system or in_tree(path, self.choice.tree) else "copy"
+        if self._base_has(path, base.fs, owner) or self._is_derived(path, base.fs):
+            return "base"
         if owner is None or not owner.is_os:
             by = self._generated(path)
             return "copy" if by is None else ("base" if by in base.os_packages else "package")
@@ -1218,7 +1226,9 @@ class _Copies:
 
     def _trimmed(self, path: ImagePath) -> _Trimmed:
         """The unneeded kinds of files and subtrees of a directory, largest first, down to what does not matter."""
-        files, swept = self._swept(path)
+        emptied, folders = self._swept_folders(path)
+        more, kinds = self._swept(path, emptied)
+        files, swept = [*sorted(emptied), *more], (*folders, *kinds)
         gone: Counter[ImagePath] = Counter()
         for file in files:
             above = file
@@ -1230,9 +1240,65 @@ class _Copies:
         outside = sum(self.fs.size(file) + 1 for file in files if not f"{file}/".startswith(inside))
         return _Trimmed(tuple(trees), swept, frozenset(files), outside)
 
-    def _swept(self, path: ImagePath) -> tuple[list[ImagePath], tuple[Swept, ...]]:
-        """The files that go by their suffix, where the builder has what finds them (find(1))."""
-        if not (self.fs.is_file("/usr/bin/find") or self.fs.is_file("/bin/find")):
+    def _has_find(self) -> bool:
+        """Whether the builder has what finds files by their names (find(1))."""
+        return self.fs.is_file("/usr/bin/find") or self.fs.is_file("/bin/find")
+
+    def _swept_folders(self, path: ImagePath) -> tuple[set[ImagePath], tuple[Swept, ...]]:
+        """The files of folders that go by their name, where there are several of that name."""
+        if not self._has_find():
+            return set(), ()
+        needed: dict[str, list[ImagePath]] = {path.rpartition("/")[2]: [path]}
+        found: dict[str, list[ImagePath]] = {}
+        inner: dict[str, list[ImagePath]] = {}
+        for child in self.fs.walk(path):
+            if child in self.fs.children:
+                above, _, name = child.rpartition("/")
+                if self.need.get(child) or child in self.p.needs.kept:
+                    needed.setdefault(name, []).append(child)
+                else:
+                    (found if self.need.get(above) else inner).setdefault(name, []).append(child)
+        sizes = {
+            name: sum(self.everything[child] for child in folders)
+            for name, folders in found.items()
+            if len(folders) > 1 + 4 * len(needed.get(name, ()))
+            and len(needed.get(name, ())) <= MOST_EXCEPTIONS
+        }
+        chosen = sorted(
+            (
+                name
+                for name, size in sizes.items()
+                if size >= COMES_ALONG_BYTES // 8 and self._is_aside(found[name])
+            ),
+            key=lambda name: (-sizes[name], name),
+        )
+        inside = {
+            child
+            for name in chosen[:MOST_SUFFIXES]
+            for folder in (*found[name], *inner.get(name, ()))
+            for child in self.fs.walk_files(folder)
+            if self.fs.type_of(child) == _FILE and not self.p._is_improved(child)
+        }
+        names = tuple(sorted(chosen[:MOST_SUFFIXES]))
+        if not inside or any(child in self.p.needs.kept for child in inside):
+            return set(), ()
+        but = tuple(sorted(folder for name in names for folder in needed.get(name, ())))
+        return inside, (Swept(path, (), sum(map(self.fs.size, inside)), len(inside), names, but),)
+
+    def _is_aside(self, folders: Iterable[ImagePath]) -> bool:
+        """Whether folders hold what is no part of the program for what it is, not by chance: nine bytes in ten."""
+        sizes: Counter[bool] = Counter()
+        for folder in folders:
+            for child in self.fs.walk_files(folder):
+                if self.fs.type_of(child) == _FILE:
+                    sizes[self.p.attribution.category_of(child) in _ASIDE_CATEGORIES] += self.fs.size(child)
+        return sizes[True] > 9 * sizes[False]
+
+    def _swept(
+        self, path: ImagePath, emptied: Collection[ImagePath]
+    ) -> tuple[list[ImagePath], tuple[Swept, ...]]:
+        """The files that go by their suffix, without those of folders that are ``emptied`` already."""
+        if not self._has_find():
             return [], ()
         unneeded: list[ImagePath] = []
         kept: set[str] = set()
@@ -1240,7 +1306,7 @@ class _Copies:
         for file in self.fs.walk_files(path):
             if file in self.p.needs.kept:
                 kept.add(file.rpartition("/")[2])
-            elif not self.p._is_improved(file) and self.fs.type_of(file) == _FILE:
+            elif file not in emptied and not self.p._is_improved(file) and self.fs.type_of(file) == _FILE:
                 unneeded.append(file)
                 sizes[_suffix(file)] += self.fs.size(file)
         chosen = sorted(

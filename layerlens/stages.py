@@ -194,7 +194,8 @@ class _RuntimeStage:
             if kind.folders:
                 names = " -o ".join(f"-name {shlex.quote(name)}" for name in kind.folders)
                 where = shlex.quote(kind.directory)
-                yield f"RUN find {where} -type d \\( {names} \\) -prune -exec rm -rf {{}} +"
+                but = "".join(f" ! -path {shlex.quote(path)}" for path in kind.but)
+                yield f"RUN find {where} -type d \\( {names} \\){but} -prune -exec rm -rf {{}} +"
                 continue
             names = " -o ".join(f"-name {_word(f'*{suffix}')}" for suffix in kind.suffixes)
             yield f"RUN find {_word(kind.directory)} -type f \\( {names} \\) -delete"

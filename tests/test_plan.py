@@ -135,7 +135,7 @@ def many(count: int) -> dict[str, Member]:
     for number in range(count):
         folder = f"/app/node_modules/p{number:02}"
         found[f"{folder}/lib/index.js"] = b"j" * 40_000
-        found[f"{folder}/test/big"] = b"t" * (70_000 if number < 6 else 10)
+        found[f"{folder}/cdn/big"] = b"t" * (70_000 if number < 6 else 10)
         found[f"{folder}/lib/index.js.map"] = b"m" * 60_000
     return found
 
@@ -149,11 +149,34 @@ def test_a_directory_of_many_things_is_trimmed_and_copied_whole() -> None:
     (swept,) = plan.swept
     assert (swept.directory, swept.suffixes, swept.files) == ("/app", (".map",), FEW_LINES + 4)
     assert swept.size_bytes == 60_000 * (FEW_LINES + 4)
-    assert {tree.path for tree in plan.removals} == {f"/app/node_modules/p0{n}/test" for n in range(6)}
+    assert {tree.path for tree in plan.removals} == {f"/app/node_modules/p0{n}/cdn" for n in range(6)}
     for path in modules:
-        removed = path.endswith(".map") or path in {f"/app/node_modules/p0{n}/test/big" for n in range(6)}
+        removed = path.endswith(".map") or path in {f"/app/node_modules/p0{n}/cdn/big" for n in range(6)}
         assert plan.verdict(path) == ("drop" if removed else "copy"), path
     assert plan.totals.copy_bytes == 64 + (FEW_LINES + 4) * 40_000 + 4 * 10
+
+
+def test_folders_of_tests_are_swept_by_their_name_but_for_those_that_are_needed() -> None:
+    modules: dict[str, Member] = {
+        path.replace("/cdn/", "/test/").replace(".map", ".txt"): data
+        for path, data in many(FEW_LINES + 4).items()
+        if not path.endswith(".map")
+    }
+    modules["/app/node_modules/p07/aside/test/inner"] = b"i" * 50
+    needed = "/app/node_modules/p09/test/big"
+    image: dict[str, Member] = {**DEBIAN, "/usr/bin/find": RUN, "/app/run": RUN, **modules}
+    keep = [path for path in modules if path.endswith(".js")] + [needed]
+    plan = plan_of(needs_of(image, keep=keep), base_of(DEBIAN))
+    (swept,) = plan.swept
+    assert (swept.directory, swept.suffixes, swept.folders) == ("/app", (), ("test",))
+    assert swept.but == ("/app/node_modules/p09/test",)
+    assert {path for path in modules if plan.verdict(path) == "drop"} == {
+        path for path in modules if "/test/" in path and path != needed
+    }
+    assert swept.files == FEW_LINES + 4 and swept.size_bytes == 6 * 70_000 + 3 * 10 + 50
+    assert sum(built(plan).values()) == plan.live_bytes
+    row = next(row for row in plan.to_dict()["removed_in_builder"] if "**" in row["path"])
+    assert row["path"] == "/app/**/test/"
 
 
 def test_without_find_nothing_is_swept() -> None:

@@ -99,9 +99,18 @@ def test_a_directory_is_trimmed_in_a_stage_of_its_own() -> None:
     keep = [path for path in modules if path.endswith(".js")]
     plan = plan_of(needs_of(image, keep=keep, made=config(User="5")), base_of(DEBIAN))
     text = lines_of(plan, "FROM debian AS pruned\nCOPY . /app\nUSER 5\n").text
-    assert "FROM pruned AS pruned2\nUSER root\nRUN rm -rf \\\n    /app/node_modules/p00/test \\\n" in text
+    assert "FROM pruned AS pruned2\nUSER root\nRUN rm -rf \\\n    /app/node_modules/p00/cdn \\\n" in text
     assert "RUN find /app -type f \\( -name '*.map' \\) -delete\n\nFROM slim:1\n" in text
     assert "COPY --from=pruned2 /app /app\n" in text
+
+
+def test_folders_that_go_by_their_name() -> None:
+    modules: dict[str, Member] = {path.replace("/cdn/", "/test/"): data for path, data in many(12).items()}
+    image: dict[str, Member] = {**DEBIAN, "/usr/bin/find": RUN, "/app/run": RUN, **modules}
+    keep = [path for path in modules if path.endswith(".js")] + ["/app/node_modules/p09/test/big"]
+    text = lines_of(plan_of(needs_of(image, keep=keep), base_of(DEBIAN))).text
+    but = "! -path /app/node_modules/p09/test"
+    assert f"RUN find /app -type d \\( -name test \\) {but} -prune -exec rm -rf {{}} +\n" in text
 
 
 def test_what_packages_bring_for_tests_alone_goes_in_the_same_layer() -> None:
