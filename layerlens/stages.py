@@ -8,6 +8,7 @@ directory's own mode and owner, and it makes no empty directory.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -192,9 +193,9 @@ class _RuntimeStage:
             yield "RUN rm -rf \\\n" + " \\\n".join(f"    {_word(path)}" for path in sorted(gone))
         for kind in plan.swept:
             if kind.folders:
-                names = " -o ".join(f"-name {shlex.quote(name)}" for name in kind.folders)
-                where = shlex.quote(kind.directory)
-                but = "".join(f" ! -path {shlex.quote(path)}" for path in kind.but)
+                names = " -o ".join(f"-name {_word(_pattern(name))}" for name in kind.folders)
+                where = _word(kind.directory)
+                but = "".join(f" ! -path {_word(_pattern(path))}" for path in kind.but)
                 yield f"RUN find {where} -type d \\( {names} \\){but} -prune -exec rm -rf {{}} +"
                 continue
             names = " -o ".join(f"-name {_word(f'*{suffix}')}" for suffix in kind.suffixes)
@@ -343,6 +344,11 @@ def _octal(path: str, every: bool = False) -> str:
 def _word(text: str) -> str:
     """One word of a shell's command line, whatever it holds (POSIX.1-2017, XCU 2.6.3 and printf)."""
     return f"\"$(printf '{_octal(text, every=True)}')\"" if _is_strange(text) else shlex.quote(text)
+
+
+def _pattern(text: str) -> str:
+    """A pattern of find(1) that matches this text alone (fnmatch(3))."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def _tar(fs: Filesystem) -> ImagePath | None:
