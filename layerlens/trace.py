@@ -59,6 +59,8 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a container whose image sets none (moby, oci/defaults)."""
 _MAX_INTERPRETERS = 4
 """How deep the kernel follows ``#!`` (BINPRM_MAX_RECURSION)."""
+_PATIENCE = 4.0
+"""How much longer a program may take while each of its calls that names a file is stopped at."""
 _READY_S = 20.0
 _END_S = 20.0
 
@@ -91,6 +93,7 @@ def trace(engine: Engine, image_id: str, fs: Filesystem, config: ImageConfig, pr
         VerifyError, EngineError: as for :func:`layerlens.probing.ask`.
     """
     check_available()
+    probe = replace(probe, timeout_s=probe.timeout_s * _PATIENCE)
     with tempfile.TemporaryDirectory(prefix="layerlens-trace-") as folder:
         gatekeeper = _Gatekeeper(fs, config, Path(folder))
         try:

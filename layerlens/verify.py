@@ -190,7 +190,10 @@ def find_missing(
     except (UnavailableError, VerifyError) as error:
         return (), f"{error.message}. {error.hint}".strip(), None
     kept = {*there, *(parent for path in there for parent in above(path))}
-    return tuple(sorted(observed.paths - kept)), "", observed
+    answers = (*observed.answers.http.values(), *observed.answers.execs)
+    silent = next((answer.failure for answer in answers if answer.failure), "")
+    untraced = f"Under watch the original did not do all of it: {silent}" if silent else ""
+    return tuple(sorted(observed.paths - kept)), untraced, observed
 
 
 def verify_images(

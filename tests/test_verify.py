@@ -36,7 +36,7 @@ from layerlens.probing import (
 )
 from layerlens.sources.containers import LABEL
 from layerlens.sources.endpoints import Endpoint
-from layerlens.verify import MASKS, Comparison, Verification, compiled_masks, verify
+from layerlens.verify import MASKS, Comparison, Verification, compiled_masks, find_missing, verify
 
 GET = HttpProbe(80, "/")
 
@@ -490,6 +490,40 @@ def test_where_it_cannot_watch_it_says_why(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(UnavailableError, match="Linux"):
         trace.check_available()
+
+
+@pytest.mark.parametrize(("failure", "told"), [("", ""), ("no answer on port 80", "no answer on port 80")])
+def test_an_original_that_is_silent_under_watch_proves_less(
+    failure: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from layerlens.trace import Observed
+
+    def watched(*asked: object) -> Observed:
+        answers = Answers(http={GET: Answer(failure=failure) if failure else Answer(200)})
+        return Observed(frozenset(["/lib/a", "/lib/b"]), frozenset(), frozenset(), frozenset(), answers)
+
+    monkeypatch.setattr("layerlens.verify.trace", watched)
+    here: Any = SimpleNamespace(image_id="sha256:1")
+    missing, untraced, seen = find_missing(here, here, here, here, Probe((GET,)), {"/lib/a"})
+    assert missing == ("/lib/b",) and seen is not None
+    assert told in untraced and bool(untraced) == bool(failure)
+
+
+def test_under_watch_there_is_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from layerlens import trace
+
+    asked: list[Probe] = []
+
+    def ask_it(engine: object, image_id: str, config: object, probe: Probe, launcher: object) -> Answers:
+        asked.append(probe)
+        return Answers()
+
+    monkeypatch.setattr(trace, "check_available", lambda: None)
+    monkeypatch.setattr(trace, "ask", ask_it)
+    monkeypatch.setattr(trace, "_Gatekeeper", lambda *about: SimpleNamespace(records=(), close=lambda: None))
+    here: Any = SimpleNamespace()
+    trace.trace(here, "sha256:1", squash(layer({})), here, Probe(timeout_s=10))
+    assert [probe.timeout_s for probe in asked] == [40]
 
 
 @pytest.mark.engine
