@@ -24,8 +24,8 @@ from storagekit import ContainersStorage, Overlay2, Storage
 
 from layerlens.api import Image, open_image
 from layerlens.cache import Cache
-from layerlens.errors import InvalidImageError
-from layerlens.sources import beneath, engine_storage, tarsplit
+from layerlens.errors import EngineError, ImageNotFoundError, InvalidImageError, LayerLensError, PlatformError
+from layerlens.sources import beneath, containers_storage, engine_storage, tarsplit
 from layerlens.sources.beneath import Beneath, StorageError
 from layerlens.sources.docker_engine import EngineSource, open_engine
 from layerlens.sources.tarsplit import SplitLayer
@@ -507,8 +507,6 @@ def test_a_stream_goes_on_from_the_export(engine: Engine) -> None:
 
 
 def test_an_export_that_fails_as_well_is_an_error(engine: Engine) -> None:
-    from layerlens.errors import EngineError
-
     engine.has(small())
     engine.storage.split(small(), 0).unlink()
     engine.fake.archive = b""
@@ -552,6 +550,103 @@ def test_headers_without_end_are_held_a_part_at_a_time(tmp_path: Path) -> None:
     assert len(pieces) > 1
     assert max(len(raw) for raw, *_ in pieces) <= tarsplit._HELD_BYTES
     assert b"".join(raw for raw, *_ in pieces) == tar
+
+
+# --- Podman's and Buildah's storage with nobody to ask ----------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainersStorage:
+    """A user's storage with ``localhost/kit:latest``, in a home without any engine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("CONTAINER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    config = tmp_path / "storage.conf"
+    config.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(config))
+    storage = ContainersStorage(tmp_path / "graph")
+    storage.add(small())
+    storage.images[0]["names"] = ["localhost/kit:latest"]
+    (storage.root / "overlay-images/images.json").write_text(json.dumps(storage.images))
+    return storage
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> dict[str, Any]:
+    """The report on an archive of the same image."""
+    archive = tmp_path / "archive.tar"
+    archive.write_bytes(imagekit.tar_of(imagekit.docker_archive_old(small())))
+    made, _ = _report(f"docker-archive:{archive}")
+    return made
+
+
+@pytest.mark.parametrize(
+    "name", ["kit", "podman://kit:latest", "localhost/kit", "docker.io/library/ID", "ID", "ID12"]
+)
+def test_an_image_is_found_without_an_engine(
+    alone: ContainersStorage, expected: dict[str, Any], name: str
+) -> None:
+    alone.images[0]["names"].append("docker.io/library/id:latest")
+    (alone.root / "overlay-images/images.json").write_text(json.dumps(alone.images))
+    identifier = imagekit.hex_of(small().image_id)
+    name = {"ID": identifier, "ID12": identifier[:12], "docker.io/library/ID": "id"}.get(name, name)
+    made, codes = _report(name)
+    assert made["image"].pop("reference") == name
+    expected["image"].pop("reference")
+    assert made == expected
+    assert "engine-storage" not in codes
+
+
+@pytest.mark.parametrize("source", ["docker://kit", "other", "podman://kit:other", "deadbeef"])
+def test_what_is_not_there_ends_as_without_the_storage(alone: ContainersStorage, source: str) -> None:
+    with pytest.raises((EngineError, ImageNotFoundError)):
+        _report(source)
+
+
+def test_an_engine_that_is_named_is_the_one_that_is_asked(
+    alone: ContainersStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINER_HOST", "unix:///nonexistent/podman.sock")
+    with pytest.raises(EngineError):
+        _report("kit")
+
+
+def test_another_platform_without_an_engine(alone: ContainersStorage) -> None:
+    with pytest.raises(PlatformError):
+        open_image("podman://kit", platform="linux/s390x", cache=False)
+
+
+STREAMED = ("no checksum", "a checksum that is none")
+"""Damage to what the tar itself does not need: it is put together whole then, and hashed."""
+
+
+@pytest.mark.parametrize("damage", HOSTILE)
+def test_a_surprise_without_an_export_is_an_error(
+    alone: ContainersStorage, expected: dict[str, Any], damage: str
+) -> None:
+    HOSTILE[damage](alone)
+    if damage in STREAMED:
+        made, _ = _report("podman://kit")
+        del made["image"]["reference"], expected["image"]["reference"]
+        assert made == expected
+        return
+    with pytest.raises(LayerLensError) as caught:
+        _report("podman://kit")
+    assert "./app.tar" in caught.value.hint or "export" in caught.value.hint.lower()
+
+
+def test_where_the_storage_is(tmp_path: Path) -> None:
+    usual = Path("/home/me/.local/share/containers/storage")
+    home = {"HOME": "/home/me", "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf")}
+    assert containers_storage.roots(home, 1000) == [usual]
+    assert containers_storage.roots({**home, "XDG_DATA_HOME": "/d"}, 1000) == [Path("/d/containers/storage")]
+    assert containers_storage.roots(home, 0)[-1] == Path("/var/lib/containers/storage")
+    for text in ("", "[storage]", "[storage", 'storage = "x"', '[storage]\ngraphroot = "relative"', "\xff"):
+        (tmp_path / "storage.conf").write_text(text, encoding="latin-1")
+        assert containers_storage.roots(home, 1000) == [usual]
+    (tmp_path / "storage.conf").write_text('[storage]\ngraphroot = "/graph"\n')
+    assert containers_storage.roots(home, 1000) == [Path("/graph"), usual]
 
 
 # --- containerd's content store -------------------------------------------------------------------------------
@@ -756,12 +851,19 @@ def test_a_real_podman(monkeypatch: pytest.MonkeyPatch) -> None:
     _podman("POST", "/images/load?quiet=1", imagekit.tar_of(imagekit.docker_archive_old(built)))
     try:
         with open_engine(name, engines=("podman",)) as source:
-            if not _storage_is_read(source):
+            place = source.engine.storage()
+            if place is None or not _storage_is_read(source):
                 pytest.skip("podman's storage is not this user's to read")
             assert source.config == built.config
             assert _hashed(source) == list(source.diff_ids) == built.diff_ids
             assert source._archive is None
         _same(f"podman://{name}", monkeypatch)
+        found = containers_storage.open_named([place.root], name, name, None)
+        assert found is not None and found.config == built.config
+        for layer, tar in zip(found.layers, built.layers, strict=True):
+            with layer.open() as stream:
+                assert stream.read() == tar
+        found.close()
     finally:
         _podman("DELETE", f"/images/{name}?force=1", None)
 

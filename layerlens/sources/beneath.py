@@ -28,7 +28,9 @@ class StorageError(SourceError):
     """An engine's storage is not as expected; whoever asked can fall back to the engine's export."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, "The engine's export is read instead.")
+        super().__init__(
+            message, "Export the image (docker or podman save -o app.tar …), and give ./app.tar."
+        )
 
 
 class Beneath:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from layerlens.errors import ImageNotFoundError, InvalidImageError, SourceError
+from layerlens.errors import EngineError, ImageNotFoundError, InvalidImageError, SourceError
 from layerlens.sources.references import Reference, parse
 from layerlens.sources.spool import seekable_plain
 
@@ -59,14 +59,24 @@ def _from_engine(
         "docker": ("docker",),
         "podman": ("podman",),
     }
-    return docker_engine.open_engine(
-        reference.value,
-        reference=reference.text,
-        engines=engines[reference.kind],
-        platform=platform,
-        progress=progress,
-        cache=cache,
-    )
+    try:
+        return docker_engine.open_engine(
+            reference.value,
+            reference=reference.text,
+            engines=engines[reference.kind],
+            platform=platform,
+            progress=progress,
+            cache=cache,
+        )
+    except (EngineError, ImageNotFoundError):
+        if "podman" not in engines[reference.kind]:
+            raise
+        from layerlens.sources import containers_storage
+
+        found = containers_storage.open_here(reference.value, reference.text, platform)
+        if found is None:
+            raise
+        return found
 
 
 def _from_stdin(
