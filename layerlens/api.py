@@ -17,8 +17,8 @@ from layerlens import report as report_module
 from layerlens.attribution import Attribution, EqualFiles, find_equal, live_duplicates
 from layerlens.beside import Beside
 from layerlens.cache import Cache
-from layerlens.categories import CATEGORIES
-from layerlens.ecosystems import ecosystems
+from layerlens.categories import CATEGORIES, Classifier
+from layerlens.ecosystems import Ecosystem, ecosystems
 from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem, StoredEntries
 from layerlens.history import instructions, parse_config
@@ -212,20 +212,28 @@ class Image:
     def layers(self) -> list[Layer]:
         """The layers, indexed; this is what reads the image."""
         if self._layers is None:
-            found = ecosystems()
 
             def wants(path: str) -> bool:
-                return any(ecosystem.wants(path) for ecosystem in found)
+                return any(ecosystem.wants(path) for ecosystem in self._ecosystems)
 
             self._layers = open_layers(
                 self.source.layers,
                 wants,
+                meanwhile=lambda: (self._ecosystems, self._classifier),
                 verify=self._verify_digests,
                 progress=self._progress,
                 cache=self._cache,
                 trusted=self.source.diff_ids_trusted,
             )
         return self._layers
+
+    @cached_property
+    def _ecosystems(self) -> tuple[Ecosystem, ...]:
+        return ecosystems()
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        return Classifier()
 
     @cached_property
     def fs(self) -> Filesystem:
@@ -236,14 +244,14 @@ class Image:
     def _packages(self) -> tuple[list[Package], list[Diagnostic]]:
         diagnostics: list[Diagnostic] = []
         packages: list[Package] = []
-        for ecosystem in ecosystems():
+        for ecosystem in self._ecosystems:
             packages.extend(ecosystem.packages(self.fs, self.config, diagnostics))
         return packages, diagnostics
 
     @cached_property
     def attribution(self) -> Attribution:
         """Category and owner of every live byte."""
-        return Attribution(self.fs, self._packages[0])
+        return Attribution(self.fs, self._packages[0], self._classifier)
 
     @cached_property
     def _instruction_by_layer(self) -> list[Instruction | None]:

@@ -174,6 +174,7 @@ def open_layers(
     sources: Sequence[SourceLayer],
     wants: Wants | None = None,
     *,
+    meanwhile: Callable[[], object] | None = None,
     verify: bool = False,
     progress: Progress | None = None,
     cache: Cache | None = None,
@@ -181,8 +182,9 @@ def open_layers(
 ) -> list[Layer]:
     """Open and index every layer, base first; what must be inflated is inflated two layers at a time.
 
-    ``wants`` says which small files to keep while a layer is inflated. ``verify`` hashes uncompressed layers
-    too, which are otherwise never read whole. With ``cache``, layers that are known are not read; ``trusted`` says
+    ``wants`` says which small files to keep while a layer is inflated. ``meanwhile`` may be called while another core
+    indexes: it does what has to be done anyway. ``verify`` hashes uncompressed layers too, which are otherwise never
+    read whole. With ``cache``, layers that are known are not read; ``trusted`` says
     that an engine vouches for the diff IDs.
 
     Raises:
@@ -193,7 +195,7 @@ def open_layers(
     if cache is not None and not verify:
         known = _recalled(sources, cache, trusted)
     missing = [number for number in range(len(sources)) if number not in known]
-    read = _read_layers([sources[number] for number in missing], wants, verify, progress)
+    read = _read_layers([sources[number] for number in missing], wants, meanwhile, verify, progress)
     memories: dict[DiffId, LayerMemory] = {}
     true = set(known)
     for number, (layer, verified) in zip(missing, read, strict=True):
@@ -260,21 +262,26 @@ def _store(cache: Cache, layer: Layer, verified: bool) -> None:
 
 
 def _read_layers(
-    sources: Sequence[SourceLayer], wants: Wants | None, verify: bool, progress: Progress | None
+    sources: Sequence[SourceLayer],
+    wants: Wants | None,
+    meanwhile: Callable[[], object] | None,
+    verify: bool,
+    progress: Progress | None,
 ) -> list[tuple[Layer, bool]]:
     """Each layer, and whether what was indexed hashed to its diff ID: out of an engine's folders where it can be."""
-    indexed = _index_unpacked(sources, verify)
+    indexed = _index_unpacked(sources, meanwhile, verify)
     rest = [number for number in range(len(sources)) if number not in indexed]
-    read = dict(
-        zip(rest, _read_stored([sources[number] for number in rest], wants, verify, progress), strict=True)
-    )
+    stored = _read_stored([sources[number] for number in rest], wants, meanwhile, verify, progress)
+    read = dict(zip(rest, stored, strict=True))
     return [
         read[number] if number in read else (Layer(sources[number], indexed[number], None), False)
         for number in range(len(sources))
     ]
 
 
-def _index_unpacked(sources: Sequence[SourceLayer], verify: bool) -> dict[int, LayerIndex]:
+def _index_unpacked(
+    sources: Sequence[SourceLayer], meanwhile: Callable[[], object] | None, verify: bool
+) -> dict[int, LayerIndex]:
     """The index of every layer that its engine keeps unpacked, by number; not of those where that fails."""
     kept: dict[int, Unpacked] = {}
     costs: dict[int, int] = {}
@@ -294,7 +301,7 @@ def _index_unpacked(sources: Sequence[SourceLayer], verify: bool) -> dict[int, L
             return error
 
     found = {}
-    for number, result in _shared_out(costs, index, _HEADERS_WORTH_A_FORK).items():
+    for number, result in _shared_out(costs, index, _HEADERS_WORTH_A_FORK, meanwhile).items():
         try:
             if isinstance(result, StorageError):
                 raise result
@@ -322,7 +329,11 @@ def _hash_unpacked(source: SourceLayer, unpacked: Unpacked) -> None:
 
 
 def _read_stored(
-    sources: Sequence[SourceLayer], wants: Wants | None, verify: bool, progress: Progress | None
+    sources: Sequence[SourceLayer],
+    wants: Wants | None,
+    meanwhile: Callable[[], object] | None,
+    verify: bool,
+    progress: Progress | None,
 ) -> list[tuple[Layer, bool]]:
     """Each layer from where it is stored as such, and whether what was indexed hashed to its diff ID.
 
@@ -335,7 +346,9 @@ def _read_stored(
     )
     hashed = [verify or source.streamed for source in sources]
     if sum(1 for known in plain if known is None) + sum(hashed) == 0:
-        opened = _open_all_plain([(s, p) for s, p in zip(sources, plain, strict=True) if p is not None])
+        opened = _open_all_plain(
+            [(s, p) for s, p in zip(sources, plain, strict=True) if p is not None], meanwhile
+        )
         return [(layer, False) for layer in opened]
 
     def open_one(number: int) -> tuple[Layer, bool]:
@@ -375,15 +388,20 @@ def _plain_range(source: SourceLayer) -> FileRange | None:
     return known if compression == "none" else None
 
 
-def _open_all_plain(opened: Sequence[tuple[SourceLayer, FileRange]]) -> list[Layer]:
+def _open_all_plain(
+    opened: Sequence[tuple[SourceLayer, FileRange]], meanwhile: Callable[[], object] | None
+) -> list[Layer]:
     """Index layers that lie uncompressed in files; those of large images on two cores."""
     sizes = {number: known.size for number, (_, known) in enumerate(opened)}
-    indexes = _shared_out(sizes, lambda number: _open_plain(*opened[number]).index, _WORTH_A_FORK)
+    indexes = _shared_out(sizes, lambda number: _open_plain(*opened[number]).index, _WORTH_A_FORK, meanwhile)
     return [Layer(source, indexes[number], known) for number, (source, known) in enumerate(opened)]
 
 
 def _shared_out(
-    costs: Mapping[int, int], work: Callable[[int], Result], worth_a_fork: int
+    costs: Mapping[int, int],
+    work: Callable[[int], Result],
+    worth_a_fork: int,
+    meanwhile: Callable[[], object] | None,
 ) -> dict[int, Result]:
     """What ``work`` makes of every number, on two cores where what they cost is worth it.
 
@@ -406,6 +424,8 @@ def _shared_out(
 
             beside = Beside(take)
             try:
+                if meanwhile is not None:
+                    meanwhile()
                 done = take()
                 done |= beside.result()
             finally:
