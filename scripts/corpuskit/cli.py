@@ -171,7 +171,7 @@ def _subset(names: list[str]) -> int:
     return 1 if lacking else 0
 
 
-def _drops(names: list[str], draws: int, seed: int) -> int:
+def _drops(names: list[str], draws: int, seed: int, again: bool) -> int:
     """What slim --verify says where an observed file is left out; writes tests/corpus/DROPS.md."""
     _in_project_environment()
     from corpuskit.drops import MISSED, run, write_table
@@ -179,7 +179,7 @@ def _drops(names: list[str], draws: int, seed: int) -> int:
     failed = []
     for case in [load_case(name) for name in names]:
         try:
-            found = run(case, draws, seed, say)
+            found = run(case, draws, seed, say, again=again)
         except (CorpusError, subprocess.TimeoutExpired) as error:
             say(f"FAILED {error}")
             failed.append(case.name)
@@ -257,6 +257,7 @@ def main() -> int:
     )
     dropping.add_argument("names", nargs="+", metavar="NAME")
     dropping.add_argument("--draws", type=int, default=5, help="files for each case, 5 if not given")
+    dropping.add_argument("--again", action="store_true", help="try also what an earlier run has found")
     dropping.add_argument("--seed", type=int, default=2026, help="of the draws, 2026 if not given")
     holding = commands.add_parser(
         "subset", help="hold the entries of the slim image against the original's, as the engine exports both"
@@ -288,7 +289,7 @@ def main() -> int:
             case "subset":
                 return _subset(options.names)
             case "drops":
-                return _drops(options.names, options.draws, options.seed)
+                return _drops(options.names, options.draws, options.seed, options.again)
             case _:
                 return _report()
     except CorpusError as error:
