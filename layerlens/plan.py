@@ -75,7 +75,7 @@ SHARED = frozenset(
 )
 """Directories that many things share (FHS 3.0): never copied whole."""
 
-OWN_OF_EACH = frozenset({"/etc/ld.so.cache", "/etc/passwd", "/etc/group"})
+OWN_OF_EACH = frozenset({"/etc/ld.so.cache", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"})
 """Files that every image has of its own and that serve there; accounts that are lacking are added."""
 
 LOADED = frozenset({"needed", "interpreter", "plugin", "symlink", "hard-link"})

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagekit import DIR, Dir, File, Member, Symlink, layer
+from imagekit import DIR, Dir, File, Member, Symlink, docker_archive_25, image, layer, tar_of
 from plankit import RUN, base_of, built, config, packages, plan_of
 from squashkit import squash
 
+from layerlens.api import open_image
 from layerlens.attribution import Attribution
+from layerlens.errors import UsageError
 from layerlens.exchange import Exchange, proposed, static_site
 from layerlens.model import ImageConfig
 from layerlens.plan import Plan
@@ -253,3 +255,20 @@ def test_nginx_itself_accepts_the_configuration(tmp_path: Path) -> None:
         ["nginx", "-t", "-c", str(conf), "-p", str(tmp_path)], capture_output=True, text=True, timeout=20
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_the_library_exchanges_only_where_it_may(tmp_path: Path) -> None:
+    app, server = tmp_path / "app.tar", tmp_path / "server.tar"
+    ran = {"Cmd": ["npm", "run", "preview"], "WorkingDir": "/app", "Env": ["PATH=/usr/bin:/bin"]}
+    app.write_bytes(tar_of(docker_archive_25(image([layer(SITE)], config=ran))))
+    command = {"Cmd": ["nginx", "-g", "daemon off;"], "Env": ["PATH=/usr/sbin:/bin"]}
+    server.write_bytes(tar_of(docker_archive_25(image([layer(NGINX)], config=command))))
+    with open_image(str(app)) as opened:
+        plan = opened.recommend(str(server))
+        assert plan.exchange is not None and plan.runtime_image == str(server)
+        assert any("server:latest" in warning for warning in plan.warnings)
+        assert "FROM server:latest" in plan.dockerfile() and "FROM app:latest AS builder" in plan.dockerfile()
+        own = opened.recommend(str(server), exchange=False)
+        assert own.exchange is None and "/usr/bin/npm" in own.needs.kept
+        with pytest.raises(UsageError, match=r"no-such\.tar cannot be opened .*catalogue does not know it"):
+            opened.recommend(str(tmp_path / "no-such.tar"))

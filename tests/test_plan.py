@@ -308,6 +308,14 @@ def test_accounts_that_the_base_lacks() -> None:
     assert plan.verdict("/etc/passwd") == "base"
 
 
+def test_passwords_of_the_builder_stay_there() -> None:
+    image: dict[str, Member] = {**DEBIAN, "/app/run": RUN, "/etc/shadow": b"root:$y$j9T$secret:1::::::"}
+    needs = needs_of(image, keep=["/etc/shadow"])
+    assert (
+        plan_of(needs, base_of({**DEBIAN, "/etc/shadow": b"root:*:1::::::"})).verdict("/etc/shadow") == "base"
+    )
+
+
 # --- the base's own ---------------------------------------------------------------------------------------
 
 
