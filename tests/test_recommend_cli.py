@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import imagekit
 import pytest
-from conftest import CommandLine, Run
+from conftest import ROOT, CommandLine, Run
 from imagekit import Dir, File
 from needskit import program
 
 from layerlens.dockerfile import decode, parse
+
+sys.path.insert(0, str(ROOT / "scripts"))
 
 LATIN = (
     'FROM debian\n# gr\xfc\xdfe\nCOPY --chmod=755 app /srv/app\nCOPY big /srv/big\nCMD ["/srv/app"]\n'.encode(
@@ -320,3 +325,84 @@ def test_only_what_a_stage_is_proved_to_have_is_copied(
     document = json.loads(done.stdout)
     assert "node_modules" not in document["dockerfile"].replace("/elsewhere/node_modules", "")
     assert any(one["code"] == "missing-module" for one in document["diagnostics"])
+
+
+# --- on the corpus's images -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def private(cli: CommandLine) -> CommandLine:
+    """The command line with the corpus's own engine."""
+    if os.geteuid() != 0:
+        pytest.skip("the corpus's private engine needs root")
+    from corpuskit.engine import environment
+
+    cli.environment.update({name: environment()[name] for name in ("DOCKER_HOST",)})
+    return cli
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_the_guides_three_stages_are_mended_and_answer(private: CommandLine, tmp_path: Path) -> None:
+    from corpuskit import build, cases, engine, probe
+
+    case = cases.load_case("three-stages")
+    build.build_case(case, print)
+    context = build.prepared_context(case, case.context_hash(), print)
+    file, output = case.folder / "Dockerfile.forgotten", tmp_path / "Dockerfile.mended"
+    tags = [case.tag("forgotten"), case.tag("mended")]
+    try:
+        for dockerfile, tag in zip((file, output), tags, strict=True):
+            if dockerfile == output:
+                told = private("recommend", tags[0], "--dockerfile", file, "-o", output, timeout=300)
+                assert told.status == 0, told.stderr
+                shown = " ".join(told.text.split())
+                assert '/app/dist/server.js line 1: import "@hono/node-server" finds nothing' in shown
+                assert "forgotten is COPY --from=builder /app/node_modules /app/node_modules" in shown
+            command = ["docker", "build", "--network=host", "--rm", "--force-rm", "--tag", tag, "--file"]
+            status = build.run_build([*command, str(dockerfile)], context, tag, tmp_path / "log")
+            assert status == 0, build.tail(tmp_path / "log")
+            checks = probe.run_probe(tag, case.probe())
+            assert all(check.passed for check in checks) == (dockerfile == output), checks
+        added = [
+            line for line in output.read_text().splitlines() if line not in file.read_text().splitlines()
+        ]
+        assert [line.split()[0] for line in added] == ["COPY", "COPY"]
+    finally:
+        engine.docker("image", "rm", "--force", *tags, check=False)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_what_is_slim_already_comes_back_as_it_was(private: CommandLine, tmp_path: Path) -> None:
+    from corpuskit import build, cases
+
+    case = cases.load_case("already-slim")
+    build.build_case(case, print)
+    file, output = case.folder / "Dockerfile", tmp_path / "Dockerfile.slim"
+    done = private("recommend", case.tag("single"), "--dockerfile", file, "-o", output, timeout=300)
+    assert done.status == 0, done.stderr
+    assert output.read_bytes() == file.read_bytes()
+    assert re.match(r"\nNothing to gain  \d+ MB → \d+ MB on node:18-\S*slim \([\d.]+ % less\)\n", done.text)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_a_careful_file_of_several_stages_comes_back_as_it_was(private: CommandLine, tmp_path: Path) -> None:
+    """Its target is neither its last stage nor all that it has, and another image is copied from."""
+    from corpuskit import build, cases
+
+    case = cases.load_case("three-stages")
+    build.build_case(case, print)
+    file, output = case.folder / "Dockerfile.multistage", tmp_path / "Dockerfile.slim"
+    done = private("recommend", case.tag("multistage"), "--dockerfile", file, "-o", output, timeout=300)
+    assert done.status == 0, done.stderr
+    text, made = file.read_text(), output.read_text()
+    if "Nothing to gain" in done.text:
+        assert made == text
+    else:  # what it gains is gained at its target alone
+        assert made.startswith(text[: text.index("AS runner")])
+        assert made.endswith(text[text.index("# what the others") :])
+        assert (
+            "AS runner-builder" in made and "COPY --from=layerlens-corpus/three-stages-static:latest" in made
+        )
