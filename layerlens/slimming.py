@@ -29,7 +29,7 @@ from layerlens.slim import BaseImage, SlimImage, SlimLayer, SlimSpec, plan_slim
 from layerlens.sources import Progress, Source, references
 from layerlens.sources.docker_engine import Engine, EngineImage
 from layerlens.trace import Observed, above, check_available, trace
-from layerlens.verify import Verification, compiled_masks, find_missing, verify_images
+from layerlens.verify import Verification, compiled_masks, find_missing, must_run_here, verify_images
 
 MOST_ROUNDS = 3
 """How often a slim image that does not pass is mended and tried again."""
@@ -101,11 +101,6 @@ class Destination:
         if output is None or is_stream(output):
             return "docker-archive"
         return "docker-archive" if output.suffix == ".tar" and not output.is_dir() else "oci"
-
-    @property
-    def loads(self) -> bool:
-        """Whether the image goes into an engine."""
-        return self.output is None
 
 
 # --- what a plan means for an image ---------------------------------------------------------------------------------
@@ -196,17 +191,23 @@ def _joined(cache: Cache | None, base: Filesystem) -> Cache | None:
 def _packages_on(plan: Plan, base: Filesystem) -> dict[ImagePath, bytes]:
     """The base's package databases with the packages of which something was copied onto it."""
     assert plan.base is not None
-    added: dict[str, dict[int, Package]] = {}
-    for path in kept_paths(plan):
-        owner = plan.needs.attribution.owner_of(path)
-        if owner is not None and owner.is_os and owner.name not in plan.base.os_packages:
-            added.setdefault(owner.ecosystem, {})[id(owner)] = owner
+    added: dict[str, list[Package]] = {}
+    for owner in _owners(plan):
+        if owner.is_os and owner.name not in plan.base.os_packages:
+            added.setdefault(owner.ecosystem, []).append(owner)
     found: dict[ImagePath, bytes] = {}
     for ecosystem in ecosystems():
         if isinstance(ecosystem, Extends) and ecosystem.name in added:
-            packages = sorted(added[ecosystem.name].values(), key=lambda one: (one.name, one.version))
+            packages = sorted(added[ecosystem.name], key=lambda one: (one.name, one.version))
             found.update(ecosystem.extended(base, plan.fs, packages))
     return found
+
+
+def _owners(plan: Plan) -> list[Package]:
+    """The packages of which some file is taken from the image."""
+    fs, owner_of = plan.fs, plan.needs.attribution.owner_of
+    files = (path for path in kept_paths(plan) if fs.type_of(path) == EntryType.FILE)
+    return list({id(owner): owner for path in files if (owner := owner_of(path)) is not None}.values())
 
 
 def _accounts(plan: Plan, base: Filesystem) -> dict[ImagePath, bytes]:
@@ -426,6 +427,7 @@ class _Slimming:
                 engine = stack.enter_context(engine_of(source))
                 if proof is not None or observe is not None:
                     twin = stack.enter_context(in_engine(engine, source, self._progress))
+                    must_run_here(engine, twin)
             if engine is not None and twin is not None and observe is not None:
                 original = self._original
                 seen = trace(engine, twin.image_id, original.fs, original.config, observe)
@@ -536,8 +538,7 @@ class _Slimming:
     ) -> Slimmed:
         fs, attribution = plan.fs, plan.needs.attribution
         keep = kept_paths(plan)
-        owners = {id(owner): owner for path in keep if (owner := attribution.owner_of(path)) is not None}
-        after = security_of(fs, set(keep), owners.values())
+        after = security_of(fs, set(keep), _owners(plan))
         if plan.base is not None and plan.base.fs is not None:
             after = after.with_more(security_of(plan.base.fs, plan.base.fs.live.keys(), plan.base.packages))
         return Slimmed(

@@ -206,7 +206,7 @@ def verify_images(
     """The same for two images of one engine that were found already."""
     config = config_of(original)
     for image in (original, slim):
-        _must_run_here(engine, image)
+        must_run_here(engine, image)
     compared = Comparison(probe, masks, ask(engine, original.image_id, config, probe))
     answers = ask(engine, slim.image_id, config, probe)
     checks = compared.checks(answers)
@@ -242,7 +242,8 @@ def config_of(image: EngineImage) -> ImageConfig:
     return parse_config(json.dumps(document).encode())
 
 
-def _must_run_here(engine: Engine, image: EngineImage) -> None:
+def must_run_here(engine: Engine, image: EngineImage) -> None:
+    """PlatformError for an image that the engine's machine cannot run."""
     version = engine.ask("asking for its version failed", "version")
     here = Platform.parse(f"{version.get('Os') or 'linux'}/{version.get('Arch') or 'unknown'}")
     if not image.platform.matches(here):
