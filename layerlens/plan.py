@@ -89,10 +89,10 @@ _OF_THE_BUILD = frozenset({"sources", "compilers", "headers", "dev-dependencies"
 
 _ASIDE_CATEGORIES = frozenset({"tests", "docs", "headers", "static-libs"})
 """What folders are removed for by their name."""
-MOST_UNINSTALLED = 16
+MOST_UNINSTALLED = 20
 """Subtrees of installed packages that are removed in the step that installs them."""
-_SPARE_CATEGORIES = frozenset({"tests", "headers", "static-libs", "dependencies", "runtime"})
-"""What packages bring for builds and tests alone, and modules of languages, of which every import is followed."""
+_SPARE_CATEGORIES = frozenset({"tests", "headers", "static-libs", "dependencies"})
+"""What packages bring for builds and tests alone, and packages of languages, which are needed whole or not at all."""
 
 IGNORED_CATEGORIES = frozenset({"vcs", "logs-temp", "secrets", "package-cache", "docs"})
 """Categories of files that no build step needs: where COPY brought them in, .dockerignore keeps them out."""
