@@ -15,7 +15,7 @@ from corpuskit.cases import DOCKERFILES, REPOSITORY, VARIANTS, Case, load_case, 
 from corpuskit.engine import docker, ensure_bases, environment, inspect_image
 from corpuskit.errors import CorpusError
 from corpuskit.probe import PROBE_LABEL, Check, run_probe
-from corpuskit.report import made_line, make_rows, megabytes, tables, write_report
+from corpuskit.report import ProbeResults, made_line, make_rows, megabytes, tables, write_report
 from corpuskit.trace import read_observed, trace_case
 
 
@@ -143,6 +143,7 @@ def _recommend(names: list[str], runtimes: list[str]) -> int:
             try:
                 made: Made = slim(case, say) if runtime == SLIM else recommend(case, runtime, say)
                 checks = run_probe(made.image_id, case.probe())
+                ProbeResults().keep(case, made.image_id, checks)
             except (CorpusError, subprocess.TimeoutExpired) as error:
                 say(f"FAILED {error}")
                 failed.append(f"{case.name}:{runtime}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,10 +71,14 @@ class ProbeResults:
 
     def __init__(self, file: Path = STATE / "probes.json") -> None:
         self._file = file
+        self._known = self._read()
+
+    def _read(self) -> dict[str, list[dict[str, Any]]]:
         try:
-            self._known: dict[str, list[dict[str, Any]]] = json.loads(file.read_text())
+            found: dict[str, list[dict[str, Any]]] = json.loads(self._file.read_text())
         except (OSError, ValueError):
-            self._known = {}
+            return {}
+        return found
 
     def run(self, case: Case, image_id: str, tag: str, say: Callable[[str], None]) -> list[Check]:
         """The checks of the probe against an image, from the cache if both are unchanged and all passed."""
@@ -83,17 +88,19 @@ class ProbeResults:
             return [Check(**check) for check in self._known[key]]
         say(f"probing {tag}")
         checks = run_probe(image_id, probe)
-        if all(check.passed for check in checks):
-            self.keep(key, checks)
+        self.keep(case, image_id, checks)
         return checks
 
-    def keep(self, key: str, checks: list[Check]) -> None:
-        """Remember passed checks."""
-        self._known[key] = [
+    def keep(self, case: Case, image_id: str, checks: list[Check]) -> None:
+        """Remember the checks of an image if all passed, beside what others remember meanwhile."""
+        if not all(check.passed for check in checks):
+            return
+        self._known |= self._read()
+        self._known[f"{image_id} {case.probe().digest}"] = [
             {"what": check.what, "passed": check.passed, "detail": check.detail} for check in checks
         ]
         self._file.parent.mkdir(exist_ok=True)
-        partial = self._file.with_suffix(".part")
+        partial = self._file.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(self._known, indent=1, sort_keys=True))
         partial.replace(self._file)
 
