@@ -495,6 +495,20 @@ def test_content_that_was_changed_is_found_where_digests_are_verified(
     assert "engine-storage" in codes
 
 
+def test_a_file_that_is_not_this_users_is_no_damage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the storage of a rootless engine, where root's files belong to another of the user's IDs."""
+    engine.has(small())
+
+    def denied(self: Beneath, path: str) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Beneath, "_open", denied)
+    with engine.open() as image:
+        found = [one for one in image.inspect(recommend=False).diagnostics if one.code == "engine-storage"]
+    assert [one.severity for one in found] == ["info"]
+    assert engine.exports == 1
+
+
 def test_a_stream_goes_on_from_the_export(engine: Engine) -> None:
     """Half of a layer comes from the folder; then a file is missing."""
     built = small()

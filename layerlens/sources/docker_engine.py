@@ -755,12 +755,13 @@ class EngineSource:
         return self._kept.layers[number] if self._kept is not None else None
 
     def _give_up(self, error: LayerLensError) -> None:
-        """Note, once, why the engine's storage was not enough."""
+        """Note, once, why the engine's storage was not enough; of a rootless engine some files are not the user's."""
         if not self._gave_up:
             self._gave_up = True
+            denied = isinstance(error.__cause__, PermissionError)
             self._diagnostics.append(
                 Diagnostic(
-                    "warning",
+                    "info" if denied else "warning",
                     "engine-storage",
                     f"{self._engine.endpoint}: its storage is not as expected, so that it exports: {error}",
                 )
