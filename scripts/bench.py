@@ -217,7 +217,12 @@ def _made(bench: Bench, shape: Shape, runs: int) -> Comparison:
     archive = bench.folder / "made.tar"
     try:
         write_archive(archive, shape)
-        return compare(lambda: bench.inspect(archive, "--no-cache"), lambda: bench.tarfile(archive), runs)
+        return compare(
+            lambda: bench.inspect(archive, "--no-cache"),
+            lambda: bench.tarfile(archive),
+            runs,
+            warm_up=False,  # it was just written
+        )
     finally:
         archive.unlink(missing_ok=True)
 

@@ -101,8 +101,9 @@ def _entries(numbers: range) -> Iterator[tuple[bytes, bytes]]:
             yield _header(parent + "/", 0, kind=b"5", mode=0o755), b""
             if place == 0:
                 continue
-        size = _SMALL_SIZES[(number * 7 + folder) % len(_SMALL_SIZES)]
-        content = (f"{number // 5}\n".encode() * (size // 2 + 1))[:size]  # every fifth run of files is alike
+        seed = number - number % 3 if folder % 4 == 0 else number  # in some folders three in a row are alike
+        size = _SMALL_SIZES[(seed * 7 + folder) % len(_SMALL_SIZES)]
+        content = (f"{seed}\n".encode() * (size // 2 + 1))[:size]
         name = f"file{place}{_ENDINGS[(number * 3) % len(_ENDINGS)]}"
         yield _header(f"{parent}/{name}", size), content
 
