@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from imagekit import File, Symlink, docker_archive_old, image, layer, tar_of
+from serverkit import containers_of, free_port
 from squashkit import squash
 from test_engine_oracle import docker
 
@@ -34,7 +36,6 @@ from layerlens.probing import (
     http_probe,
     load_probe,
 )
-from layerlens.sources.containers import LABEL
 from layerlens.sources.endpoints import Endpoint
 from layerlens.verify import MASKS, Comparison, Verification, compiled_masks, find_missing, verify
 
@@ -260,13 +261,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "s").read_bytes()
 
 
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def port() -> int:
     return free_port()
@@ -300,18 +294,7 @@ def images(program: bytes, port: int) -> Iterator[Images]:
     found = Images(program, port)
     yield found
     subprocess.run(["docker", "image", "rm", "--force", *found.tags], capture_output=True, check=False)
-    assert ours() == []
-
-
-def ours() -> list[str]:
-    """Containers that this process left."""
-    listed = docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}").decode().split()
-    mine = []
-    for container in listed:
-        owner = docker("inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', container).decode()
-        if f"/{__import__('os').getpid()}/" in owner:
-            mine.append(container)
-    return mine
+    assert containers_of(os.getpid()) == []
 
 
 def checks(found: Verification) -> dict[str, Any]:
@@ -414,22 +397,16 @@ def test_no_container_outlives_the_process(images: Images, number: signal.Signal
     )
     running = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL)
 
-    def left() -> list[str]:
-        listed = (
-            docker("ps", "--all", "--format", f'{{{{.ID}}}} {{{{.Label "{LABEL}"}}}}').decode().splitlines()
-        )
-        return [line for line in listed if f"/{running.pid}/" in line]
-
     deadline = time.monotonic() + 30
-    while not left() and time.monotonic() < deadline:
+    while not containers_of(running.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert left()
+    assert containers_of(running.pid)
     running.send_signal(number)
     running.wait(30)
     if number is signal.SIGKILL:  # the next process that comes along sweeps up
         script = script.replace('ExecProbe(("hang",))', 'ExecProbe(("cat", "/data/a"))')
         subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
-    assert left() == []
+    assert containers_of(running.pid) == []
 
 
 @pytest.mark.parametrize(
