@@ -76,7 +76,7 @@ class Verification:
     checks: tuple[Check, ...]
     missing: tuple[ImagePath, ...] = ()
     untraced: str = ""
-    """Why the original was not watched though something differs."""
+    """Why the original was not watched though something differs, or not for all of the probe."""
 
     @property
     def passed(self) -> bool:

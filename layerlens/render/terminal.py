@@ -573,7 +573,8 @@ def _verification(page: _Page, document: Mapping[str, Any], made: bool = True) -
         for path in shown:
             page.note(escape.terminal(path), "")
     if document["untraced"]:
-        page.note(f"which files are missing is not known: {escape.line(document['untraced'])}", "")
+        known = "there may be more" if document["missing"] else "which files are missing is not known"
+        page.note(f"{known}: {escape.line(document['untraced'])}", "")
 
 
 def _answer(text: str) -> str:
