@@ -546,15 +546,21 @@ def test_names_that_no_file_has(tmp_path: Path, path: str) -> None:
 
 def test_few_folders_are_open_at_once(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    for number in range(300):
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "f").write_bytes(b"x")
-    files = Beneath(tmp_path)
-    for number in range(300):
-        assert files.read(f"/{number}/f", 1, 0, 1) == b"x"
-    assert len(os.listdir("/proc/self/fd")) <= before + beneath._OPEN_FOLDERS + 1
-    files.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    for number in range(40):
+        (tmp_path / str(number) / "in").mkdir(parents=True)
+        (tmp_path / str(number) / "in" / "f").write_bytes(b"x")
+    deep = "/d" * 400
+    (tmp_path / deep[1:]).mkdir(parents=True)
+    (tmp_path / deep[1:] / "f").write_bytes(b"y")
+    layers = [Beneath(tmp_path) for _ in range(20)]
+    for files in layers:
+        for number in range(40):
+            assert files.read(f"/{number}/in/f", 1, 0, 1) == b"x"
+        assert files.read(f"{deep}/f", 1, 0, 1) == b"y"
+        assert len(os.listdir("/proc/self/fd")) <= before + beneath._OPEN_FOLDERS
+    for files in layers:
+        files.close()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_headers_without_end_are_held_a_part_at_a_time(tmp_path: Path) -> None:

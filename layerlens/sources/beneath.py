@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from itertools import count
 from pathlib import Path
 
 from layerlens.errors import SourceError
@@ -18,8 +19,10 @@ from layerlens.model import ImagePath
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_OPEN_FOLDERS = 64
-"""Folders that stay open for the next file in them."""
+_OPEN_FOLDERS = 256
+"""Folders that stay open for the next file in them, of all layers together: a process may have 1,024 files."""
+_KEPT_DEPTH = 24
+"""Components down to which the folders on the way stay open as well."""
 MAX_DEPTH = 2048
 """Components of a path; more than Linux takes at once (PATH_MAX is 4096 bytes)."""
 
@@ -33,18 +36,45 @@ class StorageError(SourceError):
         )
 
 
+class _OpenFolders:
+    """Descriptors of folders, by whose they are and their path; what was used longest ago is closed first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._open: OrderedDict[tuple[int, str], int] = OrderedDict()
+
+    def find(self, owner: int, path: str) -> int | None:
+        """The descriptor, good for as long as the lock is held."""
+        descriptor = self._open.get((owner, path))
+        if descriptor is not None:
+            self._open.move_to_end((owner, path))
+        return descriptor
+
+    def keep(self, owner: int, path: str, descriptor: int) -> None:
+        """Take a descriptor over; may close others."""
+        self._open[owner, path] = descriptor
+        if len(self._open) > _OPEN_FOLDERS:
+            os.close(self._open.popitem(last=False)[1])
+
+    def drop(self, owner: int) -> None:
+        """Close all of an owner's."""
+        with self.lock:
+            for key in [key for key in self._open if key[0] == owner]:
+                os.close(self._open.pop(key))
+
+
+_FOLDERS = _OpenFolders()
+_OWNERS = count()
+
+
 class Beneath:
     """The regular files beneath one folder, by their absolute, normal path in it. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
-        """Open ``folder`` itself, which is the host's and may be reached through links. Raises StorageError."""
+        """``folder`` itself is the host's, and may be reached through links; it is opened when it is needed."""
         self._folder = folder
-        try:
-            self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            raise _unusable(folder, error) from error
-        self._lock = threading.Lock()
-        self._folders: OrderedDict[str, int] = OrderedDict()
+        self._owner = next(_OWNERS)
+        self._closed = False
 
     def read(self, path: ImagePath, size: int, offset: int, count: int) -> bytes:
         """``count`` bytes at ``offset`` of the file at ``path``, which must have ``size`` bytes.
@@ -71,44 +101,45 @@ class Beneath:
 
     def _open(self, path: ImagePath) -> int:
         parent, _, name = path.rpartition("/")
-        with self._lock:
-            folder = self._folders.get(parent)
+        with _FOLDERS.lock:
+            folder = _FOLDERS.find(self._owner, parent)
             if folder is None:
                 folder = self._enter(parent)
-            else:
-                self._folders.move_to_end(parent)
             return os.open(_raw(name), _FILE, dir_fd=folder)
 
     def _enter(self, path: str) -> int:
-        """Open a folder, one component after the other, and keep it open."""
-        components = path.split("/")[1:]
-        if self._root < 0 or len(components) > MAX_DEPTH:
-            raise StorageError(f"{self._folder} is closed, or a path in it too deep")
-        at = os.dup(self._root)
-        try:
-            for name in components:
-                if name in ("", ".", ".."):
-                    raise StorageError(f"{self._folder}: {path!r} is no normal path")
+        """Open a folder, one component after the other from the nearest that is open, and keep it open."""
+        if self._closed:
+            raise StorageError(f"{self._folder} is closed")
+        missing: list[str] = []
+        known, at = path, None
+        while known and at is None:
+            known, _, name = known.rpartition("/")
+            missing.append(name)
+            at = _FOLDERS.find(self._owner, known)
+        if len(missing) > MAX_DEPTH:
+            raise StorageError(f"{self._folder}: a path of {len(missing):,} folders")
+        if at is None:
+            at = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            _FOLDERS.keep(self._owner, "", at)
+        kept = True
+        while missing:
+            name = missing.pop()
+            try:
                 inner = os.open(_raw(name), _DIRECTORY, dir_fd=at)
-                os.close(at)
-                at = inner
-        except BaseException:
-            os.close(at)
-            raise
-        self._folders[path] = at
-        if len(self._folders) > _OPEN_FOLDERS:
-            os.close(self._folders.popitem(last=False)[1])
+            finally:
+                if not kept:
+                    os.close(at)
+            known, at = f"{known}/{name}", inner
+            kept = not missing or len(missing) < _KEPT_DEPTH
+            if kept:
+                _FOLDERS.keep(self._owner, known, at)
         return at
 
     def close(self) -> None:
         """Close the folders; calling it twice is fine."""
-        with self._lock:
-            for descriptor in self._folders.values():
-                os.close(descriptor)
-            self._folders.clear()
-            if self._root >= 0:
-                os.close(self._root)
-                self._root = -1
+        self._closed = True
+        _FOLDERS.drop(self._owner)
 
 
 def open_file(path: Path) -> int:
