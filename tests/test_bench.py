@@ -58,9 +58,14 @@ def test_rows_of_an_archive_and_of_the_start(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "made.tar"
     write_archive(path, Shape(100))
     monkeypatch.setattr(bench.Bench, "program", _nothing_installed)
-    rows = bench.measure(
-        bench.Bench(tmp_path, runs=1, quick=True, archive=path), ["archive", "gzip", "start"]
-    )
+    here = bench.Bench(tmp_path, runs=1, quick=True, archive=path)
+    measured = {"corpus": [table.Row("made before", "", "")], "start": [table.Row("old", "", "")]}
+    bench.measure(here, ["start", "archive", "gzip"], measured)
+    *rows, last = bench.in_order(measured)
+    assert last.work == "made before"
+    panels = [plot.Panel("t", "u", [1], {})]
+    bench.keep(tmp_path / "kept", measured, panels)
+    assert bench.read_kept(tmp_path / "kept") == (measured, panels)
     assert [row.work for row in rows[1:]] == ["`layerlens --help`", "`import layerlens`"]
     assert "archive, 0 MB" in rows[0].work
     assert all(row.ours and row.theirs and row.ratio for row in rows)
