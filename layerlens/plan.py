@@ -863,13 +863,25 @@ class _Planner:
             if (entry.mode & 0o7777, entry.uid, entry.gid) != (0o755, 0, 0):
                 yield Made(path, "attributes", entry.mode & 0o7777, entry.uid, entry.gid)
 
+    @cached_property
+    def listed_folders(self) -> Mapping[ImagePath, str]:
+        """The directories that OS packages list without a file in them, and whose they are."""
+        packages = (package for package in self.attribution.packages if package.is_os)
+        return {p: package.name for package in packages for p in package.paths if self.fs.type_of(p) == _DIR}
+
     def _is_leftover(self, path: ImagePath) -> bool:
-        """Whether a directory that a name alone leads to holds nothing but what only the build had use for."""
-        return (
-            self.needs.kept[path].certainty != "certain"
-            and self.tree.all_bytes(path) > 0
-            and self.attribution.category_of(path) in _OF_THE_BUILD
-        )
+        """Whether a directory that is merely named would be empty, and nobody misses it.
+
+        That is one that holds nothing but what only the build had use for, or one of an OS package that is installed
+        anyway, or where nothing is written (FHS 3.0, 5: what varies is below /var).
+        """
+        if self.needs.kept[path].certainty == "certain":
+            return False
+        owner = self.listed_folders.get(path)
+        if owner is not None:
+            present = {package.name for package in self.installed}
+            return not path.startswith("/var/") or owner in present
+        return self.tree.all_bytes(path) > 0 and self.attribution.category_of(path) in _OF_THE_BUILD
 
     def _accounts(self) -> Iterator[tuple[str, str]]:
         """Lines of passwd(5) and group(5) that what is shipped needs and the base lacks."""

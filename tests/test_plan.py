@@ -273,6 +273,21 @@ def test_a_directory_that_a_mere_name_leads_to_is_made_only_where_it_is_not_the_
         assert "/app/vendor" not in made
 
 
+def test_empty_directories_of_packages_come_with_them_or_not_at_all() -> None:
+    image = {
+        **DEBIAN,
+        "/app/run": RUN,
+        **installed(tool=("", {"/etc/tool.conf": b"c", "/etc/tool.d/": DIR, "/var/lib/tool/": Dir(uid=5)})),
+        "/var/lib/dpkg/info/tool.list": b"/etc/tool.conf\n/etc/tool.d\n/var/lib/tool\n",
+    }
+    needs = needs_of(image, keep=["/etc/tool.conf", "/etc/tool.d", "/var/lib/tool"])
+    for path in ("/etc/tool.d", "/var/lib/tool"):
+        edge = needs.kept[path]
+        needs.kept[path] = type(edge)("/app/run", path, "literal", f"literal {path}", "likely")
+    plan = plan_of(needs, base_of(DEBIAN))
+    assert plan.os_packages == () and [one.path for one in plan.made] == ["/var/lib/tool"]
+
+
 def test_the_owner_of_a_copy_is_carried_where_there_is_one() -> None:
     image: dict[str, Member] = {
         **DEBIAN,
