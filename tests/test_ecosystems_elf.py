@@ -331,15 +331,42 @@ def test_what_unwinds_a_stack_comes_with_threads_that_end(tmp_path: Path) -> Non
 
 
 @needs_compiler
-@pytest.mark.parametrize(("name", "zones"), [("node", []), ("main", ["/usr/share/zoneinfo/Asia/Tokyo"])])
-def test_node_has_its_time_zones_inside(name: str, zones: list[str], tmp_path: Path) -> None:
-    library(tmp_path, "libstub.so", "void tzset(void){}")
-    source = 'void tzset(void);const char *p="/usr/share/zoneinfo";int main(void){tzset();return !p;}'
+@pytest.mark.parametrize(
+    ("name", "zones"),
+    [("node", []), ("main", ["/usr/lib/locale/C.utf8/LC_CTYPE", "/usr/share/zoneinfo/Asia/Tokyo"])],
+)
+def test_node_has_time_zones_and_locales_inside(name: str, zones: list[str], tmp_path: Path) -> None:
+    library(tmp_path, "libstub.so", "void tzset(void){} char *setlocale(int a, const char *b){return 0;}")
+    source = "void tzset(void);char *setlocale(int,const char*);"
+    source += 'const char *p="/usr/share/zoneinfo";int main(void){tzset();return !p+!setlocale(0,p);}'
     members = {f"usr/bin/{name}": executable(program(tmp_path, source, "libstub.so"))}
-    zone: dict[str, Member] = {"usr/share/zoneinfo/Asia/Tokyo": File(b"TZif")}
+    zone: dict[str, Member] = {
+        "usr/share/zoneinfo/Asia/Tokyo": File(b"TZif"),
+        "usr/lib/locale/C.utf8/LC_CTYPE": File(b"x"),
+    }
     found, _, _ = explored({**members, **zone})
     data = targets(list(found.edges(f"/usr/bin/{name}")), "data")
-    assert sorted({path for path in data if path.count("/") > 3}) == zones
+    assert sorted({path for path in data if path.endswith(("LC_CTYPE", "Tokyo"))}) == zones
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("function", "locale"), [("_ZNSt6localeC1EPKc", True), ("_ZNSt6locale7classicEv", False)]
+)
+def test_the_locales_of_cpp_are_the_programs(function: str, locale: bool, tmp_path: Path) -> None:
+    """libstdc++ calls newlocale(3) itself, with the name that std::locale is made of."""
+    standard = "int newlocale(void);int use(void){return newlocale();}" + f"int {function}(void){{return 0;}}"
+    cpp = library(tmp_path, "libstdc++.so.6", standard)
+    source = f"int {function}(void);int main(void){{return {function}();}}"
+    main = program(tmp_path, source, "libstdc++.so.6", "-Wl,--unresolved-symbols=ignore-in-shared-libs")
+    members: dict[str, Member] = {
+        "usr/bin/main": executable(main),
+        "usr/lib/libstdc++.so.6": cpp,
+        "usr/lib/locale/C.utf8/LC_CTYPE": File(b"x"),
+    }
+    found, _, _ = explored(members)
+    edges = [*found.edges("/usr/bin/main"), *found.edges("/usr/lib/libstdc++.so.6")]
+    assert ("/usr/lib/locale/C.utf8/LC_CTYPE" in targets(edges, "data")) == locale
 
 
 @needs_compiler

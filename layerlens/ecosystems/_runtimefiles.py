@@ -131,8 +131,8 @@ getrpcbyname getrpcbynumber | data | /etc/rpc | rpc(5)
 getnetbyname getnetbyaddr | data | /etc/networks | networks(5)
 getspnam getspnam_r getspent | data | /etc/shadow | shadow(5)
 getusershell | data | /etc/shells | shells(5)
-setlocale newlocale | data | /usr/lib/locale/C.utf8/ /usr/lib/locale/C.UTF-8/ | setlocale(3): C.UTF-8, \
-    which needs no choice of a language
+setlocale newlocale _ZNSt6localeC1EPKc _ZNSt6localeC2EPKc | data | /usr/lib/locale/C.utf8/ \
+    /usr/lib/locale/C.UTF-8/ | setlocale(3): C.UTF-8, which needs no choice of a language
 tzset tzalloc | data | /usr/share/zoneinfo/ | tzset(3): any zone may be set at run time
 XOpenIM XSetLocaleModifiers XCreateFontSet | data | /usr/share/X11/locale/ | XOpenIM(3), XCreateFontSet(3)
 FcFontMatch FcFontSort FcFontList | data | /usr/share/fonts/ /usr/local/share/fonts/ | FcFontMatch(3)
@@ -156,8 +156,12 @@ DATA_FOLDERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "/usr/share/X11/locale": ("XSetLocale(3)", ()),
 }
 
-OWN_ZONES = frozenset(("node", "nodejs"))
-"""Programs that call tzset(3) and take zones from data inside of them: Node's ICU (Node documentation, intl)."""
+WITH_ICU = frozenset(("node", "nodejs"))
+"""Programs that take time zones and locales from ICU's data inside of them (Node documentation, intl)."""
+FOR_ICU = frozenset(("tzset", "tzalloc", "setlocale", "newlocale"))
+"""Functions whose data they do without: what they tell the C library to use, nothing of theirs asks it for."""
+FOR_CALLERS = {"libstdc++": frozenset(("newlocale", "setlocale"))}
+"""Libraries that call a function with what their callers name: std::locale (C++ standard, locale.cons)."""
 
 STARTS_SHELL = frozenset(("system", "popen", "wordexp"))
 """Functions of the C library that run ``/bin/sh -c`` (system(3), popen(3), wordexp(3))."""

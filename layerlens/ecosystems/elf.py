@@ -28,14 +28,16 @@ from layerlens.ecosystems._runtimefiles import (
     BY_IMPORT,
     BY_LIBRARY,
     DATA_FOLDERS,
+    FOR_CALLERS,
+    FOR_ICU,
     LOADS_OBJECTS,
     LOCALE_CONVERTERS,
     NSS_BUILT_IN,
     NSS_DEFAULT,
-    OWN_ZONES,
     STARTS_PROGRAMS,
     STARTS_SHELL,
     WEB_CHARSETS,
+    WITH_ICU,
     Taken,
     stem,
 )
@@ -178,8 +180,9 @@ class ElfExplorer(Explorer):
             yield from self._take(elf, path, row, row.source, folder)
         if elf.soname == "libc.so.6":
             return
-        own_zones = ("tzset", "tzalloc") if path.rpartition("/")[2] in OWN_ZONES else ()
-        for symbol in sorted((elf.imports & BY_IMPORT.keys()).difference(own_zones)):
+        file = path.rpartition("/")[2]
+        passed_over = FOR_ICU if file in WITH_ICU else FOR_CALLERS.get(stem(name or file), frozenset())
+        for symbol in sorted(elf.imports & BY_IMPORT.keys() - passed_over):
             for row in BY_IMPORT[symbol]:
                 yield from self._take(elf, path, row, f"calls {symbol}: {row.source}", folder)
         if "iconv_open" in elf.imports and stem(name or path.rpartition("/")[2]) not in LOCALE_CONVERTERS:
@@ -379,7 +382,7 @@ class ElfExplorer(Explorer):
         fs = self.image.fs
         evidence = f"literal {text}"
         known = DATA_FOLDERS.get(text) or DATA_FOLDERS.get(real)
-        if ZONES in (text, real) and path.rpartition("/")[2] in OWN_ZONES:
+        if ZONES in (text, real) and path.rpartition("/")[2] in WITH_ICU:
             known = None
         if known is not None:
             why, skip = known

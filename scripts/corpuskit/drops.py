@@ -113,7 +113,7 @@ def outcome(path: str, status: int, stdout: str, stderr: str) -> tuple[str, str]
     told = " ".join(told.split())[:160]
     if path in verification["missing"]:
         return FOUND, told
-    return MISSED, told or (verification["untraced"] or "nothing failed")
+    return MISSED, verification["untraced"] or told or "nothing failed"
 
 
 def run(case: Case, draws: int, seed: int, say: Callable[[str], None], *, again: bool = False) -> list[Draw]:
