@@ -366,7 +366,7 @@ def recommend(
         )
         named = output if output is not None and str(output) != "-" and not as_json else None
         target = dockerfile if replace else named
-        made = plan.written(target.name if target is not None else "Dockerfile")
+        made = plan.written("Dockerfile" if target is None else name_beside(target))
         document = plan.to_dict(made)
     written = [] if target is None else write_dockerfile(made, target, parsed if replace else None)
     if as_json:
@@ -388,6 +388,24 @@ def recommend(
         write("".join(f"{line}\n" for line in written))
 
 
+def name_beside(target: Path) -> str:
+    """The name that files beside a Dockerfile take after: its own, where .dockerignore does not leave them out."""
+    from layerlens.stages import PATHS_SUFFIX
+
+    names = (target.name, f"slim.{target.name}", "slim", "layerlens-slim")
+    return next((name for name in names if not is_left_out(target, f"{name}{PATHS_SUFFIX}")), target.name)
+
+
+def is_left_out(target: Path, name: str) -> bool:
+    """Whether the .dockerignore beside a Dockerfile keeps a file there out of the build context."""
+    from layerlens.dockerlines import leaves_out
+
+    try:
+        return leaves_out(target.with_name(".dockerignore").read_text(errors="replace"), name)
+    except OSError:
+        return False
+
+
 def write_dockerfile(made: Written, target: Path, replaced: Dockerfile | None) -> list[str]:
     """Write a Dockerfile and what belongs beside it, after a copy of the one that it replaces; what to say of it.
 
@@ -406,6 +424,8 @@ def write_dockerfile(made: Written, target: Path, replaced: Dockerfile | None) -
     for beside, text in made.files:
         deliver(encode(text), target.with_name(beside))
         said.append(f"wrote {escape.terminal(str(target.with_name(beside)))}, which the build context needs")
+        if is_left_out(target, beside):
+            said.append(f"its .dockerignore leaves that out: add the line !{escape.terminal(beside)}")
     deliver(encode(made.text), target)
     return [*said, f"wrote {name}"]
 

@@ -306,3 +306,48 @@ def _ignored(path: str) -> str:
     if line.startswith(("#", "!")):
         line = "\\" + line
     return re.sub(r"\A\s|\s\Z|[\n\r\ud800-\udfff]", "?", line)
+
+
+def leaves_out(dockerignore: str, name: str) -> bool:
+    """Whether a .dockerignore leaves a file at the top of the build context out; its last line that fits decides.
+
+    Docker's build context documentation, ".dockerignore files": Go's ``filepath.Match``, ``**`` for any number of
+    directories.
+    """
+    out = False
+    for line in dockerignore.removeprefix("\ufeff").splitlines():
+        if line.startswith("#") or not line.strip():
+            continue
+        pattern = line.strip()
+        wanted = pattern.startswith("!")
+        parts = [part for part in pattern.removeprefix("!").strip().split("/") if part not in ("", ".")]
+        while len(parts) > 1 and parts[0] == "**":
+            del parts[0]
+        if len(parts) == 1 and _go_pattern(parts[0]).fullmatch(name):
+            out = not wanted
+    return out
+
+
+def _go_pattern(text: str) -> re.Pattern[str]:
+    """A pattern of Go's filepath.Match for one name, as a regular expression; what is malformed fits nothing."""
+    text = re.sub(r"\*+", "*", text)
+    known = re.compile(r"\*|\?|\[\^?(?:\\.|[^\]\\])+\]|\\.|[^\[\\]", re.DOTALL)
+    found, at = [], 0
+    while at < len(text):
+        match = known.match(text, at)
+        if match is None:
+            return re.compile(r"(?!)")
+        found.append(_go_token(match[0]))
+        at = match.end()
+    try:
+        return re.compile("".join(found), re.DOTALL)
+    except re.error:
+        return re.compile(r"(?!)")
+
+
+def _go_token(token: str) -> str:
+    if token in ("*", "?"):
+        return {"*": ".*", "?": "."}[token]
+    if token.startswith("[") and len(token) > 1:
+        return token.replace("[", r"\[")[1:]
+    return re.escape(token[1:] if token.startswith("\\") and len(token) == 2 else token)

@@ -559,6 +559,34 @@ def test_ignored_paths_are_matched(paths: list[str]) -> None:
     assert all("\n" not in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("dockerignore", "name", "out"),
+    [
+        ("node_modules\nDockerfile*\n", "Dockerfile.slim.paths", True),
+        ("Dockerfile*\n!Dockerfile.slim*", "Dockerfile.slim.paths", False),
+        ("!slim.paths\n*", "slim.paths", True),
+        ("**/*.paths", "slim.paths", True),
+        ("**", "slim.paths", True),
+        ("/slim.paths/\r\n", "slim.paths", True),
+        ("./slim.paths", "slim.paths", True),
+        ("docs/slim.paths\n# slim.paths\n\n", "slim.paths", False),
+        ("[r-t]lim.paths", "slim.paths", True),
+        ("[^r-t]lim.paths", "slim.paths", False),
+        ("sl?m.paths", "slim.paths", True),
+        ("\\*", "slim.paths", False),
+        ("[", "[", False),
+    ],
+)
+def test_what_a_dockerignore_leaves_out(dockerignore: str, name: str, out: bool) -> None:
+    from e2b_dockerfile_utils import PatternMatcher
+
+    assert dockerlines.leaves_out(dockerignore, name) is out
+    lines = [line.strip().strip("/").removeprefix("./") for line in dockerignore.splitlines()]
+    if "[" not in lines:  # malformed, an error there
+        theirs = PatternMatcher([line for line in lines if line and not line.startswith("#")])
+        assert bool(theirs.matches(name)) is out
+
+
 # --- which image did it build? ----------------------------------------------------------------------------
 
 

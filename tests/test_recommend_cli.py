@@ -406,3 +406,16 @@ def test_a_careful_file_of_several_stages_comes_back_as_it_was(private: CommandL
         assert (
             "AS runner-builder" in made and "COPY --from=layerlens-corpus/three-stages-static:latest" in made
         )
+
+
+def test_what_goes_beside_a_dockerfile_has_a_name_that_reaches_the_build_context(tmp_path: Path) -> None:
+    from layerlens.cli import is_left_out, name_beside
+
+    target = tmp_path / "Dockerfile.slim"
+    assert name_beside(target) == "Dockerfile.slim"
+    (tmp_path / ".dockerignore").write_text("Dockerfile*\n")
+    assert name_beside(target) == "slim.Dockerfile.slim"
+    (tmp_path / ".dockerignore").write_text("*Dockerfile*\n")
+    assert name_beside(target) == "slim"
+    (tmp_path / ".dockerignore").write_text("*\n!src\n")
+    assert name_beside(target) == "Dockerfile.slim" and is_left_out(target, "Dockerfile.slim.paths")
