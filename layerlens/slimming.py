@@ -500,7 +500,9 @@ class _Slimming:
                 return self._finished(plan, image, None, found, rounds)
             self._seen.update(more)
             mended = self._planner(self._seen)
-            if mended.needs.kept.keys() == plan.needs.kept.keys():  # --drop leaves out what is missing
+            kept = mended.needs.kept.keys()
+            if kept == plan.needs.kept.keys() or (found.missing and kept.isdisjoint(found.missing)):
+                # --drop leaves out what is missing, and will again.
                 return self._finished(plan, image, None, found, rounds)
             plan, image, rounds = mended, slim_image(mended), rounds + 1
 
