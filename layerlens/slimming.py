@@ -190,17 +190,27 @@ def _joined(cache: Cache | None, base: Filesystem) -> Cache | None:
 
 def _packages_on(plan: Plan, base: Filesystem) -> dict[ImagePath, bytes]:
     """The base's package databases with the packages of which something was copied onto it."""
-    assert plan.base is not None
     added: dict[str, list[Package]] = {}
-    for owner in _owners(plan):
-        if owner.is_os and owner.name not in plan.base.os_packages:
-            added.setdefault(owner.ecosystem, []).append(owner)
+    for owner in _added(plan):
+        added.setdefault(owner.ecosystem, []).append(owner)
     found: dict[ImagePath, bytes] = {}
     for ecosystem in ecosystems():
         if isinstance(ecosystem, Extends) and ecosystem.name in added:
             packages = sorted(added[ecosystem.name], key=lambda one: (one.name, one.version))
             found.update(ecosystem.extended(base, plan.fs, packages))
     return found
+
+
+def _added(plan: Plan) -> list[Package]:
+    """OS packages that the base has not and of which some file is copied onto it."""
+    base = plan.base
+    if base is None:
+        return []
+    return [owner for owner in _owners(plan) if owner.is_os and owner.name not in base.os_packages]
+
+
+def _extends(ecosystem_name: str) -> bool:
+    return any(found.name == ecosystem_name and isinstance(found, Extends) for found in ecosystems())
 
 
 def _owners(plan: Plan) -> list[Package]:
@@ -281,6 +291,17 @@ class Slimmed:
         return self.image.payload_bytes + (base.size_bytes if base is not None else 0)
 
     @property
+    def warnings(self) -> list[str]:
+        """What should be known of it. The plan's own warnings are of the Dockerfile that it would give."""
+        unlisted = sorted(owner.name for owner in _added(self.plan) if not _extends(owner.ecosystem))
+        if not unlisted:
+            return []
+        return [
+            f"scanners do not see these packages, since the package database of {self.plan.runtime_image} stays as "
+            f"it is: {', '.join(unlisted)}"
+        ]
+
+    @property
     def layers(self) -> list[SlimLayerReport]:
         """Its layers, base first; none where it was not written."""
         if self.written is None:
@@ -336,7 +357,7 @@ class Slimmed:
                 }
                 for missed in self.missed
             ],
-            "warnings": [display(warning) for warning in plan.warnings],
+            "warnings": [display(warning) for warning in self.warnings],
             "diagnostics": [diagnostic_row(diagnostic) for diagnostic in plan.diagnostics],
         }
 

@@ -25,6 +25,8 @@ from imagekit import (
 from serverkit import Images, docker, image_id, images, program
 
 import layerlens
+from layerlens import slimming
+from layerlens.ecosystems.rpm import ecosystem as rpm
 from layerlens.errors import OutputError, UnavailableError, UsageError
 from layerlens.loadercache import Cache, CacheEntry, encode_cache, joined_cache, parse_cache
 from layerlens.probing import ExecProbe, HttpProbe, Probe
@@ -115,6 +117,7 @@ def test_it_holds_what_is_needed_in_three_layers(tmp_path: Path) -> None:
     assert entries["/app/node_modules/.bin/left-pad"].layer == 1, "a link lies where its target does"
     assert entries["/app/main.txt"].layer == 2 and entries["/bin/app"].layer == 0
     assert found.written is not None and found.passed and found.size_bytes == found.image.payload_bytes
+    assert found.to_dict()["warnings"] == [], "what a Dockerfile would have to name does not matter here"
     with layerlens.open_image(str(tmp_path / "slim.tar")) as opened:
         assert [one.text for one in opened.instructions] == [
             f"layerlens slim: {title}" for title in ("OS and runtime", "dependencies", "application")
@@ -267,6 +270,18 @@ def test_on_a_base_only_what_that_lacks_is_added(tmp_path: Path) -> None:
     assert found.to_dict()["rewritten"] == sorted(shadowed)
     visible = sum(entry.size_bytes for entry in live(output).values())
     assert found.size_bytes == visible + sum(len(BASE[path]) for path in shadowed)
+
+
+def test_packages_that_no_database_can_take_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rpm's database is not text to which something could be added."""
+    base = archive(tmp_path, BASE, "base.tar")
+    found = made(archive(tmp_path), runtime=str(base), output="/dev/null", keep=("/usr/lib",))
+    assert found.warnings == []
+    monkeypatch.setattr(slimming, "ecosystems", lambda: [rpm])
+    (warning,) = found.warnings
+    assert warning.startswith("scanners do not see") and warning.endswith(": other")
 
 
 def test_docker_archives_have_no_zstd(tmp_path: Path) -> None:
