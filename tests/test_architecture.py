@@ -229,7 +229,7 @@ def test_the_readmes_commands_exist(cli: CommandLine) -> None:
 
 def test_the_readmes_scripts_exist() -> None:
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"\bscripts/[a-z_]+(?:\.py)?", text))
+    named = set(re.findall(r"\bscripts/[a-z_]+(?:\.(?:py|svg))?", text))
     assert {"scripts/demo", "scripts/test"} <= named
     for name in named:
         assert (ROOT / name).is_file(), name
