@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -356,7 +357,7 @@ def test_the_default_folder_is_not_memory(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("TMPDIR", raising=False)
     assert spool_folder() == Path("/var/tmp")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert spool_folder() == Path(spool_module.tempfile.gettempdir())
+    assert spool_folder() == Path(tempfile.gettempdir())
 
 
 def test_what_reading_raises_passes(folder: Path) -> None:
