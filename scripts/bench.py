@@ -133,12 +133,14 @@ class Bench:
     def the_archive(self) -> Path:
         """The archive that is measured: the one that was named, or the corpus's."""
         if self.archive is None:
-            kept = sorted((ROOT / ".corpus" / "archives").glob(f"{CASE}.single.*.tar"))
-            if not kept:
-                raise UnavailableError(
-                    f"no archive: `scripts/corpus closure {CASE}` makes one, or name --archive"
-                )
-            self.archive = kept[-1]
+            from corpuskit.archives import archive_of
+            from corpuskit.cases import load_case
+            from corpuskit.errors import CorpusError
+
+            try:
+                self.archive = archive_of(load_case(CASE))
+            except CorpusError as error:
+                raise UnavailableError(f"no archive: {error}, or name --archive") from error
         if not tarfile.is_tarfile(self.archive):
             raise UnavailableError(
                 f"{self.archive} is not an uncompressed archive (`docker save IMAGE -o FILE.tar`)"
