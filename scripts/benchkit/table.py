@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,8 @@ def compared(
     most_bytes: int | None = None,
 ) -> Row:
     """A row of a comparison; the goals are upper bounds on the median ratio, the median time, the peak memory."""
-    ratios = sorted(found.ratios)
-    median = ratios[len(ratios) // 2] if len(ratios) % 2 else sum(ratios[len(ratios) // 2 - 1 :][:2]) / 2
+    ratios = found.ratios
+    median = statistics.median(ratios)
     goals, met = [], []
     if most_ratio is not None:
         goals.append(f"≤ {most_ratio:g} ×")
@@ -69,7 +70,7 @@ def compared(
         seconds(found.seconds),
         against,
         seconds(found.their_seconds),
-        f"{median:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})",
+        f"{median:.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
         megabytes(found.peak_bytes),
         all(met) if met else None,
     )

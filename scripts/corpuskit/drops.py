@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,14 +16,13 @@ from pathlib import Path
 
 from corpuskit.cases import REPOSITORY, STATE, Case, load_cases
 from corpuskit.closure import observed_paths
-from corpuskit.engine import docker, environment, inspect_image
+from corpuskit.engine import docker, inspect_image
 from corpuskit.errors import CorpusError
 from corpuskit.probe import alone_on
-from corpuskit.recommended import LAYERLENS
+from corpuskit.recommended import run_layerlens
 from layerlens import open_image
 from layerlens.model import EntryType
 
-DRAWS = 5
 SEED = 2026
 TIMEOUT_S = 900
 TABLE = REPOSITORY / "tests" / "corpus" / "DROPS.md"
@@ -81,14 +79,7 @@ def try_without(case: Case, path: str, category: str, say: Callable[[str], None]
         with ExitStack() as held:
             for port in sorted({check.port for check in case.probe().http}):
                 held.enter_context(alone_on(port))
-            result = subprocess.run(
-                [str(LAYERLENS), *command],
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-            )
+            result = run_layerlens(command, timeout_s=TIMEOUT_S)
     finally:
         if inspect_image(tag) is not None:
             docker("image", "rm", tag, check=False)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +67,10 @@ def _recommend(case: Case, runtime: str, say: Callable[[str], None]) -> Made:
         command = ["recommend", str(archive), "--dockerfile", "Dockerfile", "--runtime", runtime]
         say(f"{case.name}: layerlens recommend --runtime {runtime}")
         started = time.monotonic()
-        _layerlens(case, [*command, "-o", "Dockerfile.slim"], folder)
+        layerlens(case, [*command, "-o", "Dockerfile.slim"], folder)
         seconds = time.monotonic() - started
-        estimate = json.loads(_layerlens(case, [*command, "--format", "json"], folder))["estimated_bytes"]
-        chosen = json.loads(_layerlens(case, [*command[:4], "--format", "json"], folder))["runtime"]
+        estimate = json.loads(layerlens(case, [*command, "--format", "json"], folder))["estimated_bytes"]
+        chosen = json.loads(layerlens(case, [*command[:4], "--format", "json"], folder))["runtime"]
         return _build(case, runtime, folder, (estimate, seconds, chosen), say)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,7 +116,7 @@ def slim(case: Case, say: Callable[[str], None]) -> Made:
     say(f"{case.name}: layerlens slim --runtime scratch")
     try:
         started = time.monotonic()
-        _layerlens(case, ["slim", str(archive), "--runtime", "scratch", "-o", str(output)], output.parent)
+        layerlens(case, ["slim", str(archive), "--runtime", "scratch", "-o", str(output)], output.parent)
         seconds = time.monotonic() - started
         loaded = docker("load", "--input", str(output)).stdout
     finally:
@@ -158,19 +158,27 @@ def made_before(case: Case, variant: str) -> Made | None:
     )
 
 
-def _layerlens(case: Case, arguments: list[str], folder: Path) -> str:
-    """Run layerlens as a user would, its output captured; CorpusError with its words where it fails."""
-    result = subprocess.run(
-        [str(LAYERLENS), *arguments],
+def run_layerlens(
+    arguments: Sequence[str | Path], *, folder: Path | None = None, timeout_s: float = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
+    """Run layerlens as a user would, its output captured, whatever its exit status."""
+    return subprocess.run(
+        [str(LAYERLENS), *map(str, arguments)],
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
     )
+
+
+def layerlens(case: Case, arguments: Sequence[str | Path], folder: Path) -> str:
+    """What layerlens prints, run in ``folder``; CorpusError with its words where it fails."""
+    result = run_layerlens(arguments, folder=folder)
     if result.returncode != 0:
+        told = " ".join(map(str, arguments))
         raise CorpusError(
-            f"{case.name}: layerlens {' '.join(arguments)} (exit {result.returncode}):\n{result.stderr.strip()}"
+            f"{case.name}: layerlens {told} (exit {result.returncode}):\n{result.stderr.strip()}"
         )
     return result.stdout

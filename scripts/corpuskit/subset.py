@@ -10,13 +10,13 @@ import tarfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 from corpuskit.archives import archive_of
 from corpuskit.cases import STATE, Case
 from corpuskit.engine import docker, environment
 from corpuskit.errors import CorpusError
-from corpuskit.recommended import LAYERLENS, loaded_name
+from corpuskit.recommended import layerlens, loaded_name
 
 MADE_BY_THE_ENGINE = frozenset(
     ("/.dockerenv", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab", "/dev", "/proc", "/sys")
@@ -55,18 +55,17 @@ class Subset:
 
 def subset_of(case: Case, say: Callable[[str], None]) -> Subset:
     """Make the case's slim image twice, load it, export it and its original, and compare."""
-    archive = archive_of(case)
     folder = STATE / "subset" / case.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         say(f"{case.name}: slim, twice and as a layout")
         first, second, layout = folder / "first.tar", folder / "second.tar", folder / "layout"
-        told = json.loads(_slim(archive, "-o", first, "--format", "json"))
-        _slim(archive, "-o", second)
+        told = json.loads(_slim(case, "-o", first, "--format", "json"))
+        _slim(case, "-o", second)
         digests = [_digest(first), _digest(second)]
         second.unlink()
-        _slim(archive, "-o", layout, "-t", "case:slim")
+        _slim(case, "-o", layout, "-t", "case:slim")
         refused = refusals(layout, folder)
         say(f"{case.name}: exporting both")
         image = loaded_name(docker("load", "--input", str(first)).stdout)
@@ -132,7 +131,7 @@ def _row(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Row:
     digest = ""
     stream = tar.extractfile(member) if member.isfile() else None
     if stream is not None:
-        digest = _content_digest(stream)
+        digest = hashlib.file_digest(cast("BinaryIO", stream), "sha256").hexdigest()
     attributes = tuple(
         sorted((key, value) for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr."))
     )
@@ -170,30 +169,12 @@ def refusals(layout: Path, folder: Path) -> list[str]:
 
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
-        return _content_digest(stream)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _content_digest(stream: IO[bytes]) -> str:
-    found = hashlib.sha256()
-    while chunk := stream.read(1 << 20):
-        found.update(chunk)
-    return found.hexdigest()
-
-
-def _slim(archive: Path, *options: str | Path) -> str:
-    result = subprocess.run(
-        [str(LAYERLENS), "slim", str(archive), "--runtime", "scratch", *map(str, options)],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    if result.returncode != 0:
-        raise CorpusError(
-            f"layerlens slim {archive.name} (exit {result.returncode}): {result.stderr.strip()}"
-        )
-    return result.stdout
+def _slim(case: Case, *options: str | Path) -> str:
+    arguments = ["slim", archive_of(case), "--runtime", "scratch", *options]
+    return layerlens(case, arguments, STATE)
 
 
 def told(case: Case, found: Subset) -> str:
