@@ -35,8 +35,8 @@ from layerlens.sources.beneath import StorageError
 from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
 from layerlens.sources.engine_storage import KeptImage
 from layerlens.sources.recalled import KnownImage, KnownLayer
-from layerlens.sources.spool import open_inflated, spool
-from layerlens.sources.tarsplit import Chunks, SplitLayer
+from layerlens.sources.spool import Chunks, open_inflated, spool
+from layerlens.sources.tarsplit import SplitLayer
 
 if TYPE_CHECKING:
     from layerlens.cache import Cache
@@ -186,7 +186,7 @@ class Engine:
             progress(what, 0, size or None)
         done = 0
         try:
-            stream = _Pieces(self._client.get_image(image.image_id))
+            stream = Chunks(self._client.get_image(image.image_id))
             try:
                 file = spool(cast("BinaryIO", stream), progress=forward, expected=size or None, what=what)
             finally:
@@ -370,41 +370,6 @@ class _Feed:
         except BaseException as error:
             self.failure = error
             raise
-
-
-class _Pieces(io.RawIOBase):
-    """An iterator of byte strings as a stream."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__()
-        self._pieces = iter(pieces)
-        self._rest = memoryview(b"")
-        self.position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        done = 0
-        while done < len(view):
-            if not len(self._rest):
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._rest = memoryview(piece)
-            count = min(len(view) - done, len(self._rest))
-            view[done : done + count] = self._rest[:count]
-            self._rest = self._rest[count:]
-            done += count
-        self.position += done
-        return done
-
-    def close(self) -> None:
-        close = getattr(self._pieces, "close", None)
-        if close is not None and not self.closed:
-            close()
-        super().close()
 
 
 def _check_end(file: BinaryIO, endpoint: Endpoint) -> None:

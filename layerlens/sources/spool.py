@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -122,6 +122,44 @@ class PushbackReader(io.RawIOBase):
         """Close the stream below as well."""
         if not self.closed:
             self._stream.close()
+        super().close()
+
+
+class Chunks(io.RawIOBase):
+    """An iterator of byte strings as a stream, that counts what was taken (``position``)."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+        self.position = 0
+
+    def readable(self) -> bool:
+        """Always: this is what it is for."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``; less than its length only where the chunks end. What iterating raises passes."""
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view):
+            if not len(self._rest):
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)
+            count = min(len(view) - done, len(self._rest))
+            view[done : done + count] = self._rest[:count]
+            self._rest = self._rest[count:]
+            done += count
+        self.position += done
+        return done
+
+    def close(self) -> None:
+        """Close the iterator as well, if it is a generator or else can be closed."""
+        close = getattr(self._chunks, "close", None)
+        if close is not None and not self.closed:
+            close()
         super().close()
 
 

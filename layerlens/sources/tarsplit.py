@@ -23,12 +23,12 @@ from binascii import a2b_base64
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from layerlens.errors import InvalidImageError, LayerLensError
 from layerlens.model import EntryType
 from layerlens.sources.beneath import Beneath, StorageError, open_file
-from layerlens.sources.spool import fill, open_inflated, spool
+from layerlens.sources.spool import Chunks, fill, open_inflated, spool
 from layerlens.tarindex import MAX_ENTRIES, LayerIndex, index_headers, normal_path
 
 _BLOCK = 1 << 20
@@ -346,32 +346,3 @@ class _Headers:
     def close(self) -> None:
         """Drop the spool."""
         self._file.close()
-
-
-class Chunks(io.RawIOBase):
-    """An iterator of byte strings, none of them empty, as a stream."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        super().__init__()
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` as far as there are chunks."""
-        view = memoryview(buffer).cast("B")
-        done = 0
-        while done < len(view):
-            if not len(self._rest):
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    break
-                self._rest = memoryview(chunk)
-            count = min(len(view) - done, len(self._rest))
-            view[done : done + count] = self._rest[:count]
-            self._rest = self._rest[count:]
-            done += count
-        return done
