@@ -24,11 +24,11 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from layerlens import __version__
 from layerlens.model import Diagnostic
@@ -44,6 +44,8 @@ VERSION = f"{FORMAT} {__version__} {sys.byteorder} {array('I').itemsize}"
 """Columns lie in the machine's own byte order, so that it is part of the version."""
 MAX_BYTES = 2 << 30
 """Bytes of all entries together; what was used longest ago goes first."""
+DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, OverflowError)
+"""What reading an entry that is not what it claims may raise."""
 
 _MAGIC = b"layerlens entry\n"
 _FIXED = struct.Struct("<16sQII")
@@ -57,6 +59,8 @@ _UNFINISHED_AGE_S = 3600.0
 _TAG_NAME = "CACHEDIR.TAG"
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# What layerlens read of images; `layerlens cache clear`.\n"
 """Tells backups to pass the folder over (Cache Directory Tagging Specification)."""
+
+Found = TypeVar("Found")
 
 
 class _UnwritableError(Exception):
@@ -190,6 +194,22 @@ class Cache:
             return None
         self._touch(_name(kind, key), folder)
         return entry
+
+    def read(self, kind: str, key: str, understood: Callable[[Entry], Found]) -> Found | None:
+        """What ``understood`` makes of the entry of that kind for that key; None where there is no intact one.
+
+        An entry that it fails on with one of ``DAMAGED`` is dropped.
+        """
+        entry = self.find(kind, key)
+        if entry is None:
+            return None
+        try:
+            return understood(entry)
+        except DAMAGED:
+            self.forget(kind, key)
+            return None
+        finally:
+            entry.close()
 
     @staticmethod
     def _touch(name: str, folder: int) -> None:

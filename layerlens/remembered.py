@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from layerlens.cache import Cache, Entry, crc32
+from layerlens.cache import DAMAGED, Cache, Entry, crc32
 from layerlens.errors import LayerLensError
 from layerlens.model import DiffId, Digest
 from layerlens.tarindex import LayerIndex
@@ -25,8 +25,6 @@ PIECE_BYTES = 256 << 10
 MAX_ASKED_BYTES = 128 << 20
 """Bytes that are kept of one layer, the shortest ranges first: databases and manifests before programs."""
 _DIGEST_BYTES = 32
-_DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, OverflowError)
-"""What reading an entry that is not what it claims may raise."""
 _COLUMNS = (
     ("sizes", "q"),
     ("offsets", "q"),
@@ -42,16 +40,7 @@ _COLUMNS = (
 
 def find_index(cache: Cache, diff_id: DiffId) -> LayerIndex | None:
     """The index that an earlier run stored for this diff ID; None where there is no intact one."""
-    entry = cache.find("layer", diff_id)
-    if entry is None:
-        return None
-    try:
-        return _unpacked(entry)
-    except _DAMAGED:
-        cache.forget("layer", diff_id)
-        return None
-    finally:
-        entry.close()
+    return cache.read("layer", diff_id, _unpacked)
 
 
 def store_index(cache: Cache, diff_id: DiffId, index: LayerIndex) -> None:
@@ -130,16 +119,7 @@ def _unpacked(entry: Entry) -> LayerIndex:
 
 def find_inflated(cache: Cache, blob: Digest) -> DiffId | None:
     """The diff ID of the tar that a compressed blob of this digest inflates to, where that was seen."""
-    entry = cache.find("blob", blob)
-    if entry is None:
-        return None
-    try:
-        return DiffId(entry.section("diff_id").decode("ascii"))
-    except _DAMAGED:
-        cache.forget("blob", blob)
-        return None
-    finally:
-        entry.close()
+    return cache.read("blob", blob, lambda entry: DiffId(entry.section("diff_id").decode("ascii")))
 
 
 def store_inflated(cache: Cache, blob: Digest, diff_id: DiffId) -> None:
@@ -192,7 +172,7 @@ class LayerMemory:
             self._entry = entry
             try:
                 self._load(entry)
-            except _DAMAGED:
+            except DAMAGED:
                 self._drop()
 
     def _forget(self) -> None:
@@ -248,7 +228,7 @@ class LayerMemory:
                 return None
             try:
                 piece = self._piece(self._entry, number)
-            except _DAMAGED:
+            except DAMAGED:
                 self._drop()
                 return None
             parts.append(piece[at - start : end - start])
@@ -313,7 +293,7 @@ class LayerMemory:
             else:
                 try:
                     piece = self._piece(self._entry, number)
-                except _DAMAGED as error:
+                except DAMAGED as error:
                     raise _DamagedError from error
                 yield start, piece
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from layerlens.cache import Cache
+from layerlens.cache import Cache, Entry
 from layerlens.model import Diagnostic, DiffId, Digest, Platform
 from layerlens.sources import Source
 
@@ -40,21 +40,16 @@ def _key(engine: str, image_id: str, platform: Platform | None) -> str:
 
 def find_image(cache: Cache, engine: str, image_id: str, platform: Platform | None) -> KnownImage | None:
     """What an earlier run stored of this image of an engine; None where there is no intact entry."""
-    entry = cache.find("config", _key(engine, image_id, platform))
-    if entry is None:
-        return None
-    try:
-        said = json.loads(entry.section("known"))
-        return KnownImage(
-            entry.section("config"),
-            tuple(KnownLayer(*layer) for layer in said["layers"]),
-            tuple(Diagnostic(*diagnostic) for diagnostic in said["diagnostics"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        cache.forget("config", _key(engine, image_id, platform))
-        return None
-    finally:
-        entry.close()
+    return cache.read("config", _key(engine, image_id, platform), _understood)
+
+
+def _understood(entry: Entry) -> KnownImage:
+    said = json.loads(entry.section("known"))
+    return KnownImage(
+        entry.section("config"),
+        tuple(KnownLayer(*layer) for layer in said["layers"]),
+        tuple(Diagnostic(*diagnostic) for diagnostic in said["diagnostics"]),
+    )
 
 
 def store_image(
