@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -190,6 +191,38 @@ class CommandLine:
 def cli(tmp_path: Path) -> CommandLine:
     """The command line with a temporary folder and cache of its own."""
     return CommandLine(tmp_path / "cli")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """``small_disk("1m")``: an empty filesystem of that size; where none can be mounted, the test is skipped."""
+    with ExitStack() as stack:
+
+        def mount(size: str) -> Path:
+            if os.geteuid() != 0 or shutil.which("mount") is None:
+                pytest.skip("needs root to mount a small filesystem")
+            small = tmp_path / "small"
+            small.mkdir()
+            words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", small]
+            mounted = subprocess.run(words, capture_output=True)
+            if mounted.returncode:
+                pytest.skip(f"cannot mount here: {mounted.stderr.decode().strip()}")
+            stack.callback(subprocess.run, ["umount", small], check=True)
+            return small
+
+        yield mount
+
+
+@pytest.fixture
+def watching() -> None:
+    """Skips the test where containers cannot be watched."""
+    from layerlens import trace
+    from layerlens.errors import UnavailableError
+
+    try:
+        trace.check_available()
+    except UnavailableError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

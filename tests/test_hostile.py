@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -632,23 +631,14 @@ def test_interrupted_while_spooling(number: signal.Signals, cli: CommandLine) ->
     assert not list(cli.temporary.rglob("*"))
 
 
-def test_no_space_on_the_disk(cli: CommandLine, tmp_path: Path) -> None:
+def test_no_space_on_the_disk(cli: CommandLine, small_disk: Callable[[str], Path]) -> None:
     """Spooling into a full filesystem; needs root for a filesystem of its own."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root to mount a small filesystem")
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount here: {mounted.stderr.decode().strip()}")
-    try:
-        big = image([layer({"/big": os.urandom(3 << 20)})])
-        data = compress(tar_of(docker_archive_25(big)), "gzip")
-        run = cli("inspect", "-", stdin=data, env={"TMPDIR": str(small)})
-        refused(run, "pace")
-        assert not list(small.iterdir())
-    finally:
-        subprocess.run(["umount", small], check=True)
+    small = small_disk("1m")
+    big = image([layer({"/big": os.urandom(3 << 20)})])
+    data = compress(tar_of(docker_archive_25(big)), "gzip")
+    run = cli("inspect", "-", stdin=data, env={"TMPDIR": str(small)})
+    refused(run, "pace")
+    assert not list(small.iterdir())
 
 
 def test_every_random_flip_of_an_archive_ends_well(cli: CommandLine, tmp_path: Path) -> None:

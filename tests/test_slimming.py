@@ -320,16 +320,6 @@ def test_a_base_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest
 # --- the proof -----------------------------------------------------------
 
 
-@pytest.fixture
-def watching() -> None:
-    from layerlens import trace
-
-    try:
-        trace.check_available()
-    except UnavailableError as error:
-        pytest.skip(str(error))
-
-
 def asking(images: Images, *paths: str, **options: Any) -> Probe:
     return Probe(tuple(HttpProbe(images.port, path) for path in paths), timeout_s=3, **options)
 

@@ -504,15 +504,11 @@ def test_under_watch_there_is_more_time(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.engine
-def test_what_is_opened_and_looked_at_is_observed(images: Images, port: int) -> None:
+def test_what_is_opened_and_looked_at_is_observed(images: Images, port: int, watching: None) -> None:
     import layerlens
     from layerlens import trace
     from layerlens.sources.docker_engine import open_engine
 
-    try:
-        trace.check_available()
-    except UnavailableError as error:
-        pytest.skip(str(error))
     tag = images.make(
         {**FILES, "never": b"1", "../var/run/never": b""}, Entrypoint=["app"], Env=["PATH=/nowhere:/"]
     )
