@@ -26,6 +26,7 @@ from layerlens.remembered import LayerMemory, find_index, find_inflated, store_i
 from layerlens.sources import FileRange, Progress, SourceLayer, Unpacked
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.spool import compression_of, open_inflated, spool
+from layerlens.sources.store import RangeReader
 from layerlens.tarindex import LayerIndex, TarError, Wants, index_file, index_stream
 
 _CHUNK = 1 << 20
@@ -135,9 +136,7 @@ class Layer:
                     fd = self._spool.fileno()
                     plain = FileRange(fd, 0, os.fstat(fd).st_size)
                 elif self.source.streamed:
-                    with Hashing("sha256") as tar_hash:
-                        _feed(plain, tar_hash)
-                        _check(self.source, None, tar_hash.digest(), f"layer {self.source.diff_id}")
+                    _hash_tar(self.source, cast(BinaryIO, RangeReader(plain)), f"layer {self.source.diff_id}")
                 self._plain = plain
             return self._plain
 
@@ -315,17 +314,10 @@ def _index_unpacked(
 
 def _hash_unpacked(source: SourceLayer, unpacked: Unpacked) -> None:
     """Raise StorageError where the folder and the headers are not the tar that the diff ID names."""
-    stream = unpacked.open()
-    with Hashing("sha256") as tar_hash:
-        try:
-            while chunk := stream.read(_CHUNK):
-                tar_hash.update(chunk)
-        finally:
-            stream.close()
-        try:
-            _check(source, None, tar_hash.digest(), f"layer {source.diff_id}")
-        except DigestMismatchError as error:
-            raise StorageError(error.message) from error
+    try:
+        _hash_tar(source, unpacked.open(), f"layer {source.diff_id}")
+    except DigestMismatchError as error:
+        raise StorageError(error.message) from error
 
 
 def _read_stored(
@@ -357,10 +349,8 @@ def _read_stored(
         if known is None:
             return _open_inflated(source, wants, meter), strong
         if hashed[number]:
-            with Hashing("sha256") as tar_hash:
-                layer = _open_plain(source, known)
-                _feed(known, tar_hash)
-                _check(source, None, tar_hash.digest(), f"layer {number}")
+            layer = _open_plain(source, known)
+            _hash_tar(source, cast(BinaryIO, RangeReader(known)), f"layer {number}")
             return layer, strong and source.streamed
         return _open_plain(source, known), False
 
@@ -461,14 +451,11 @@ def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter) -> L
     return Layer(source, index, None)
 
 
-def _feed(known: FileRange, hashing: Hashing) -> None:
-    at = 0
-    while at < known.size:
-        chunk = os.pread(known.fd, min(_CHUNK, known.size - at), known.offset + at)
-        if not chunk:
-            break
-        hashing.update(chunk)
-        at += len(chunk)
+def _hash_tar(source: SourceLayer, tar: BinaryIO, what: str) -> None:
+    """Read an uncompressed tar to its end, and raise DigestMismatchError where the diff ID names another."""
+    with Hashing("sha256") as tar_hash, tar:
+        _Tee(tar, tar_hash, None).drain()
+        _check(source, None, tar_hash.digest(), what)
 
 
 def _check(source: SourceLayer, blob: str | None, tar: str, what: str) -> None:
