@@ -16,6 +16,8 @@ from pathlib import Path
 
 from layerlens.errors import SourceError
 from layerlens.model import ImagePath
+from layerlens.sources import FileRange
+from layerlens.sources.store import read_range
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -87,12 +89,9 @@ class Beneath:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode) or status.st_size != size:
                     raise StorageError(f"{self._folder}{path} is not the file of {size:,} bytes that it was")
-                data = os.pread(descriptor, count, offset)
-                while len(data) < count:
-                    more = os.pread(descriptor, count - len(data), offset + len(data))
-                    if not more:
-                        raise StorageError(f"{self._folder}{path} ends early")
-                    data += more
+                data = read_range(FileRange(descriptor, offset, count))
+                if len(data) < count:
+                    raise StorageError(f"{self._folder}{path} ends early")
                 return data
             finally:
                 os.close(descriptor)
