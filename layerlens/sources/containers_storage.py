@@ -41,8 +41,7 @@ def open_image(root: Path, image_id: str, diff_ids: Sequence[DiffId]) -> KeptIma
 
     Raises StorageError, OSError and ValueError where it is not as expected.
     """
-    key = "=" + b64encode(f"sha256:{image_id}".encode()).decode("ascii")
-    config = read_config(root / "overlay-images" / image_id / key, image_id, diff_ids)
+    config = read_config(_config_path(root, image_id), image_id, diff_ids)
     if config is None:
         return None
     image = _by_id(root / "overlay-images" / "images.json").get(image_id)
@@ -60,6 +59,11 @@ def open_image(root: Path, image_id: str, diff_ids: Sequence[DiffId]) -> KeptIma
         layers.append(SplitLayer(headers, root / "overlay" / at / "diff", fits))
         at = layer.get("parent")
     return KeptImage(config, layers[::-1])
+
+
+def _config_path(root: Path, image_id: str) -> Path:
+    key = "=" + b64encode(f"sha256:{image_id}".encode()).decode("ascii")
+    return root / "overlay-images" / image_id / key
 
 
 def _has_size(size: Any, index: LayerIndex) -> bool:
@@ -145,9 +149,8 @@ def _named(images: Mapping[str, Mapping[str, Any]], name: str) -> str | None:
 def _source(root: Path, image_id: str, reference: str, platform: Platform | None) -> Source:
     from layerlens.sources import SourceLayer
 
-    key = "=" + b64encode(f"sha256:{image_id}".encode()).decode("ascii")
     what = f"{reference}: config"
-    config = read_file(root / "overlay-images" / image_id / key)
+    config = read_file(_config_path(root, image_id))
     diff_ids = diff_ids_of(config, what)
     require_platform(platform_of(config, what), platform, reference)
     kept = open_image(root, image_id, diff_ids)
