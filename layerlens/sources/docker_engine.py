@@ -763,7 +763,7 @@ class EngineSource:
     @property
     def diagnostics(self) -> Sequence[Diagnostic]:
         """What was odd on the way in."""
-        found = self._known if self._archive is None and self._cache is not None else self._archive
+        found = self._known if self._archive is None else self._archive
         return [*self._diagnostics, *(found.diagnostics if found is not None else ())]
 
     def close(self) -> None:
