@@ -480,9 +480,9 @@ def live_duplicates(fs: Filesystem, equal: Iterable[EqualFiles]) -> list[Duplica
     return report
 
 
-def find_duplicates(fs: Filesystem, *, by_digest: bool = False) -> list[DuplicateGroup]:
+def find_duplicates(fs: Filesystem) -> list[DuplicateGroup]:
     """Live files of equal content at different paths, most wasted bytes first."""
-    return live_duplicates(fs, find_equal(fs, by_digest=by_digest))
+    return live_duplicates(fs, find_equal(fs))
 
 
 class _Ownership:
