@@ -152,7 +152,6 @@ class DirectoryState:
         "decisions",
         "fallback",
         "look",
-        "names",
         "nodes",
         "part",
         "plain",
@@ -169,7 +168,6 @@ class DirectoryState:
         self.part = part
         self.fallback = fallback
         self.nodes = nodes
-        self.names = names
         self.seen = names.seen
         """File name → index of what the name alone says, or NONE; :attr:`look` finds what is not in it yet."""
         self.look = names.look
