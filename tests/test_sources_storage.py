@@ -71,6 +71,16 @@ class Engine:
             made = image.inspect(recommend=False).to_dict()
         return made, [found["code"] for found in made.pop("diagnostics")]
 
+    def falls_back(self, damage: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is damaged in the storage leads to the export, once, to the same report, and is told once."""
+        self.has(small())
+        expected = self.exported(monkeypatch)
+        damage(self.storage)
+        made, codes = self.report()
+        assert made == expected
+        assert codes.count("engine-storage") == 1
+        assert self.exports == 2
+
     def exported(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         """The report from the export."""
         with monkeypatch.context() as patch:
@@ -414,13 +424,7 @@ def _outside(storage: Storage) -> Path:
 def test_a_surprise_falls_back_to_the_export(
     engine: Engine, damage: Callable[[Storage], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.has(small())
-    expected = engine.exported(monkeypatch)
-    damage(engine.storage)
-    made, codes = engine.report()
-    assert made == expected
-    assert codes.count("engine-storage") == 1
-    assert engine.exports == 2
+    engine.falls_back(damage, monkeypatch)
 
 
 OVERLAY2: dict[str, Callable[[Overlay2], object]] = {
@@ -464,12 +468,7 @@ DATABASES = [
 def test_a_database_that_is_damaged(
     engine: Engine, damage: Callable[[Storage], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.has(small())
-    expected = engine.exported(monkeypatch)
-    damage(engine.storage)
-    made, codes = engine.report()
-    assert made == expected
-    assert codes.count("engine-storage") == 1
+    engine.falls_back(damage, monkeypatch)
 
 
 def test_nothing_outside_is_ever_read(engine: Engine) -> None:
