@@ -239,8 +239,7 @@ def test_clear_removes_what_is_ours_and_nothing_else(cache: Cache) -> None:
 
 
 def test_the_folder_is_private(cache: Cache) -> None:
-    os.umask(before := os.umask(0))
-    os.umask(0)
+    before = os.umask(0)
     try:
         file = stored(cache)
     finally:
