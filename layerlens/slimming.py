@@ -28,7 +28,7 @@ from layerlens.security import Security, security_of
 from layerlens.slim import BaseImage, SlimImage, SlimLayer, SlimSpec, plan_slim
 from layerlens.sources import Progress, Source, references
 from layerlens.sources.docker_engine import Engine, EngineImage
-from layerlens.trace import Observed, above, check_available, trace
+from layerlens.trace import Observed, check_available, trace, with_above
 from layerlens.verify import Verification, compiled_masks, find_missing, must_run_here, verify_images
 
 MOST_ROUNDS = 3
@@ -147,8 +147,7 @@ def _base_image(plan: Plan, keep: Sequence[ImagePath]) -> BaseImage | None:
             f"the runtime image {base.reference} cannot be opened, and a slim image needs its layers",
             "Pull it, name an archive of it, or choose --runtime scratch.",
         )
-    written = {*keep, *(folder for path in keep for folder in above(path))}
-    for path in sorted(written):
+    for path in sorted(with_above(keep)):
         theirs, ours = base.fs.type_of(path), plan.fs.type_of(path)
         if theirs is not None and theirs != ours and EntryType.DIR in (theirs, ours):
             raise UsageError(
@@ -548,8 +547,8 @@ class _Slimming:
         uses = _uses(seen)
         if rounds or not missing:
             uses.update(dict.fromkeys(sorted(seen.looked_at), "the original asked whether it is there"))
-        implied = {folder for path in there for folder in above(path)}
-        return found, {path: how for path, how in uses.items() if path not in there and path not in implied}
+        there = with_above(there)
+        return found, {path: how for path, how in uses.items() if path not in there}
 
     def _finished(
         self,
@@ -584,9 +583,9 @@ class _Slimming:
         alone = {
             path for path in self._seen if needs.chain(path)[:1] and needs.chain(path)[0].kind == "observed"
         }
-        implied = {folder for path in needs.kept if path not in alone for folder in above(path)}
+        otherwise = with_above(path for path in needs.kept if path not in alone)
         for path, how in sorted(self._seen.items()):
-            if path in alone and path not in implied:
+            if path in alone and path not in otherwise:
                 owner = attribution.owner_of(path)
                 package = None if owner is None else f"{owner.ecosystem}:{owner.name} {owner.version}"
                 yield Missed(path, how, attribution.category_of(path), package)

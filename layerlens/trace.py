@@ -409,7 +409,7 @@ def observe(fs: Filesystem, records: Iterable[bytes], answers: Answers) -> Obser
         for kind, path in decoded
         if kind == b"O" and not _mounted(path) and fs.type_of(path) == EntryType.FILE
     }
-    reached = opened | {parent for path in opened for parent in above(path)}
+    reached = with_above(opened)
     walked: set[ImagePath] = set()
     found: set[ImagePath] = set()
     folders = {fs.follow(path.rpartition("/")[0] or "/") or "/" for kind, path in decoded if kind == b"C"}
@@ -439,7 +439,7 @@ def _links_to(fs: Filesystem, unnamed: set[ImagePath]) -> set[ImagePath]:
     """
     if not unnamed:
         return set()
-    ends = unnamed | {parent for path in unnamed for parent in above(path)}
+    ends = with_above(unnamed)
     links = (path for path in fs.live if fs.type_of(path) == EntryType.SYMLINK)
     return {path for path in links if fs.follow(path) in ends and not _mounted(path)}
 
@@ -501,10 +501,14 @@ def _elf_loader(fs: Filesystem, path: ImagePath, start: bytes) -> str | None:
     return None
 
 
-def above(path: ImagePath) -> Iterator[ImagePath]:
-    """The directories above a path, the nearest first, without the root."""
-    while path := path.rpartition("/")[0]:
-        yield path
+def with_above(paths: Iterable[ImagePath]) -> set[ImagePath]:
+    """Paths with the directories above them, without the root."""
+    found: set[ImagePath] = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return found
 
 
 def _mounted(path: ImagePath) -> bool:
@@ -516,8 +520,7 @@ def missing_from(observed: Observed, kept: Collection[ImagePath]) -> list[ImageP
 
     ``kept`` may leave out directories above what it lists: they are there all the same.
     """
-    there = set(kept)
-    there |= {parent for path in kept for parent in above(path)}
+    there = with_above(kept)
     return [
         path
         for group in (observed.paths, observed.looked_at, observed.folders)

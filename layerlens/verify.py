@@ -24,7 +24,7 @@ from layerlens.probing import Answer, Answers, Probe, ask
 from layerlens.report import display
 from layerlens.sources import Progress, Source, open_source, references
 from layerlens.sources.docker_engine import Engine, EngineImage, EngineSource, open_engine
-from layerlens.trace import Observed, above, trace
+from layerlens.trace import Observed, trace, with_above
 
 MASKS: tuple[tuple[str, str], ...] = (
     # RFC 3339, section 5.6, and ISO 8601's form with a space or without a zone, as programs print it.
@@ -189,11 +189,10 @@ def find_missing(
         observed = trace(engine, original.image_id, fs, config, probe)
     except (UnavailableError, VerifyError) as error:
         return (), f"{error.message}. {error.hint}".strip(), None
-    kept = {*there, *(parent for path in there for parent in above(path))}
     answers = (*observed.answers.http.values(), *observed.answers.execs)
     silent = next((answer.failure for answer in answers if answer.failure), "")
     untraced = f"Under watch the original did not do all of it: {silent}" if silent else ""
-    return tuple(sorted(observed.paths - kept)), untraced, observed
+    return tuple(sorted(observed.paths - with_above(there))), untraced, observed
 
 
 def verify_images(
