@@ -56,7 +56,7 @@ class Cache:
     """Names of glibc-hwcaps folders, as ``x86-64-v3``, that entries refer to by number."""
 
 
-def loader_cache(fs: Filesystem, kept: Collection[ImagePath]) -> bytes | None:
+def loader_cache(fs: Filesystem, kept: Collection[ImagePath]) -> Cache | None:
     """The image's table without the libraries that are not kept; None where it has none that glibc could read.
 
     ``kept`` holds canonical paths, links and files alike.
@@ -66,7 +66,7 @@ def loader_cache(fs: Filesystem, kept: Collection[ImagePath]) -> bytes | None:
     except (LayerLensError, ValueError):
         return None
     entries = tuple(entry for entry in cache.entries if _is_kept(fs, kept, entry.path))
-    return encode_cache(Cache(cache.order, cache.flags, entries, cache.hwcaps))
+    return Cache(cache.order, cache.flags, entries, cache.hwcaps)
 
 
 def joined_cache(first: Cache, second: Cache) -> Cache:

@@ -18,7 +18,7 @@ from layerlens.ecosystems import Extends, ecosystems
 from layerlens.errors import OutputError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.loadercache import PATH as LOADER_CACHE
-from layerlens.loadercache import Cache, encode_cache, joined_cache, loader_cache, parse_cache
+from layerlens.loadercache import Cache, encode_cache, joined_cache, loader_cache
 from layerlens.loading import engine_of, in_engine, loaded
 from layerlens.model import EntryType, ImageConfig, ImagePath, Package
 from layerlens.plan import Plan, group_of
@@ -166,8 +166,7 @@ def rewritten(plan: Plan) -> dict[ImagePath, bytes]:
     """Files that have another content in the slim image, so that they say what is there."""
     base = plan.base.fs if plan.base is not None else None
     found = dict(plan.rewrites)
-    raw = loader_cache(plan.fs, present(plan)) if plan.fs.exists(LOADER_CACHE) else None
-    cache = None if raw is None else parse_cache(raw)
+    cache = loader_cache(plan.fs, present(plan)) if plan.fs.exists(LOADER_CACHE) else None
     if base is not None:
         cache = _joined(cache, base)
         found.update(_packages_on(plan, base))
@@ -179,8 +178,7 @@ def rewritten(plan: Plan) -> dict[ImagePath, bytes]:
 
 def _joined(cache: Cache | None, base: Filesystem) -> Cache | None:
     """The image's loader cache with what only the base has; None where the base's own says all."""
-    raw = loader_cache(base, base.live) if base.exists(LOADER_CACHE) else None
-    theirs = None if raw is None else parse_cache(raw)
+    theirs = loader_cache(base, base.live) if base.exists(LOADER_CACHE) else None
     if cache is None or theirs is None:
         return cache
     joined = joined_cache(cache, theirs)
