@@ -1152,8 +1152,9 @@ class _Copies:
         """The site, what options name besides, and on scratch the server."""
         root = exchange.root
         site = self._copy((root,), root, True, 0)
+        shipped = {root, *self.wanted}
         for path in self.fs.walk(root):
-            if path not in self.wanted and path.rpartition("/")[0] in {root, *self.wanted}:
+            if path not in self.wanted and path.rpartition("/")[0] in shipped:
                 self.p.removals.append(self.p._left_behind(path, self._bytes_at(path)))
         inside = tuple(path for path in self.wanted if path == root or path.startswith(f"{root}/"))
         self.wanted.difference_update(inside)
