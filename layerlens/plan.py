@@ -840,6 +840,7 @@ class _Planner:
         fs, other = self.fs, self.base.fs
         whole = {copy.sources[0] for copy in copies if copy.whole}
         targets = {copy.target for copy in copies}
+        brought = targets | _above(targets)
         there = _above(path for path, verdict in self.verdicts.items() if verdict in ("base", "package"))
         for path in sorted(self.needs.kept):
             if self.verdicts[path] != "copy" or _inside(path, whole):
@@ -847,16 +848,10 @@ class _Planner:
             kind = fs.type_of(path)
             if kind == _SYMLINK:
                 yield Made(path, "symlink", link_target=fs.entry(path).link_target or "")
-            elif (
-                kind == _DIR
-                and path not in there
-                and path not in targets
-                and not any(t.startswith(f"{path}/") for t in targets)
-                and not self._is_leftover(path)
-            ):
+            elif kind == _DIR and path not in there and path not in brought and not self._is_leftover(path):
                 entry = fs.entry(path)
                 yield Made(path, "directory", entry.mode & 0o7777, entry.uid, entry.gid)
-        for path in sorted(targets | _above(targets)):
+        for path in sorted(brought):
             if (other is not None and other.is_dir(path)) or not fs.is_dir(path):
                 continue
             entry = fs.entry(path)
