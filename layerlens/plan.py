@@ -422,7 +422,7 @@ class _Planner:
         """All of it."""
         self._judge()
         self._ship_packages()
-        copies = _Copies(self, self.tree).found()
+        copies = _Copies(self).found()
         self._ship_along(copies)
         self._ship_base()
         made = tuple(self._made(copies))
@@ -448,7 +448,7 @@ class _Planner:
             improvements=tuple(self.improvements),
             removals=tuple(self.removals),
             swept=tuple(self.swept),
-            dropped=tuple(self._dropped(self.tree)),
+            dropped=tuple(self._dropped()),
             totals=totals,
             live_bytes=self.attribution.live_bytes,
             layer_bytes=self.layer_bytes,
@@ -948,8 +948,9 @@ class _Planner:
                 total += fs.size(path)
         return total
 
-    def _dropped(self, tree: _Tree) -> Iterator[LeftBehind]:
+    def _dropped(self) -> Iterator[LeftBehind]:
         """The largest subtrees that are dropped whole, at most 25."""
+        tree = self.tree
         found: list[LeftBehind] = []
         shipped = tree.sums(lambda path: self.verdicts.get(path, "drop") != "drop")
         stack = [""]
@@ -1100,14 +1101,14 @@ class _Trimmed:
 class _Copies:
     """The COPY lines: the highest directories that bring nothing unneeded of note."""
 
-    def __init__(self, planner: _Planner, tree: _Tree) -> None:
+    def __init__(self, planner: _Planner) -> None:
         self.p, self.fs = planner, planner.fs
         verdicts, kept = planner.verdicts, planner.needs.kept
         self.wanted = {p for p, v in verdicts.items() if v == "copy" and p in kept}
         if planner.base is not None:
             self.wanted -= planner.needs.second_names()
-        self.need = tree.sums_of(self.wanted)
-        self.everything = tree.sums(lambda path: not planner._is_improved(path))
+        self.need = planner.tree.sums_of(self.wanted)
+        self.everything = planner.tree.sums(lambda path: not planner._is_improved(path))
 
     def found(self) -> list[Copy]:
         """The copies, least to most volatile, then by path."""
