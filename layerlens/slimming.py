@@ -19,7 +19,7 @@ from layerlens.errors import OutputError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.loadercache import PATH as LOADER_CACHE
 from layerlens.loadercache import Cache, encode_cache, joined_cache, loader_cache
-from layerlens.loading import engine_of, in_engine, loaded
+from layerlens.loading import Guest, engine_of, in_engine, loaded
 from layerlens.model import EntryType, ImageConfig, ImagePath, Package
 from layerlens.plan import Plan, group_of
 from layerlens.probing import Probe
@@ -462,8 +462,12 @@ class _Slimming:
         assert engine is not None, "what is not written is loaded"
         archive = DockerArchive(image, progress=self._progress)
         with loaded(engine, archive) as guest:
-            self._name(engine, guest.image)
-            guest.keep()
+            return self._leave(engine, guest, archive)
+
+    def _leave(self, engine: Engine, guest: Guest, archive: DockerArchive) -> Written:
+        """Let a loaded image stay in the engine, under its name."""
+        self._name(engine, guest.image)
+        guest.keep()
         return replace(archive.written, image_id=guest.image.image_id)
 
     def _write(self, image: SlimImage, output: Path) -> Written:
@@ -507,9 +511,7 @@ class _Slimming:
                     if self._destination.output is not None:
                         written = self._write(image, self._destination.output)
                     else:
-                        self._name(engine, guest.image)
-                        guest.keep()
-                        written = replace(archive.written, image_id=guest.image.image_id)
+                        written = self._leave(engine, guest, archive)
                     return self._finished(plan, image, written, found, rounds)
             if found.original_fails:
                 return self._finished(plan, image, None, found, rounds)
@@ -578,9 +580,7 @@ class _Slimming:
     def _missed(self, plan: Plan) -> Iterator[Missed]:
         """Of what was seen to be used, what is kept for no other reason."""
         attribution, needs = plan.needs.attribution, plan.needs
-        alone = {
-            path for path in self._seen if needs.chain(path)[:1] and needs.chain(path)[0].kind == "observed"
-        }
+        alone = {path for path in self._seen if (chain := needs.chain(path)) and chain[0].kind == "observed"}
         otherwise = with_above(path for path in needs.kept if path not in alone)
         for path, how in sorted(self._seen.items()):
             if path in alone and path not in otherwise:
