@@ -510,8 +510,10 @@ class Image:
         self, dockerfile: Dockerfile | None, target: Stage | None, needs: Needs
     ) -> tuple[Forgotten, ...]:
         """What the stage that built this image should have copied as well."""
-        lacks = needs.lacks() if dockerfile is not None and target is not None else []
-        if not lacks or dockerfile is None or target is None:
+        if dockerfile is None or target is None:
+            return ()
+        lacks = needs.lacks()
+        if not lacks:
             return ()
         from layerlens.forgotten import find_forgotten
 
