@@ -358,9 +358,9 @@ def recommend(
     with opened(source, platform, no_cache) as image:
         plan = image.recommend(
             runtime,
-            keep=[image_path(path) for path in keep or ()],
-            roots=[image_path(path) for path in root or ()],
-            drop=[image_path(path) for path in drop or ()],
+            keep=image_paths(keep),
+            roots=image_paths(root),
+            drop=image_paths(drop),
             dockerfile=parsed,
             force=force,
         )
@@ -535,9 +535,9 @@ def slim(
             output=output,
             output_format=destination.form,
             compression=destination.compression,
-            keep=[image_path(path) for path in keep or ()],
-            roots=[image_path(path) for path in root or ()],
-            drop=[image_path(path) for path in drop or ()],
+            keep=image_paths(keep),
+            roots=image_paths(root),
+            drop=image_paths(drop),
             proof=Proof(asked or Probe(), tuple(ignore or ())) if verify else None,
             observe=(asked or Probe()) if trace else None,
         )
@@ -775,6 +775,11 @@ class ProgressLine:
 def image_path(argument: str) -> str:
     """An argument as a path inside an image: its bytes as UTF-8, whatever the locale decoded them with."""
     return os.fsencode(argument).decode("utf-8", "surrogateescape")
+
+
+def image_paths(arguments: list[str] | None) -> list[str]:
+    """What an option that can be repeated names inside an image."""
+    return [image_path(argument) for argument in arguments or ()]
 
 
 def terminal_width() -> int:
