@@ -107,13 +107,7 @@ class _RuntimeStage:
             lines = self._served(plan.exchange)
         else:
             lines = self._scratch()
-        return "".join(f"{self._continued(line)}\n" for line in lines)
-
-    def _continued(self, line: str) -> str:
-        """A RUN as the file's own escape character continues its lines (Dockerfile reference, "escape")."""
-        if self.escape == "\\" or not line.startswith("RUN "):
-            return line
-        return line.replace(" \\\n", f" {self.escape}\n")
+        return "".join(f"{line}\n" for line in lines)
 
     def files(self) -> tuple[tuple[str, str], ...]:
         """The list of paths, where the staging stage reads one."""
