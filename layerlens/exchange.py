@@ -48,9 +48,7 @@ class SiteNeeds(Needs):
         for path in (root, *self.fs.walk(root)):
             if self.fs.is_dir(path) or self.view.category_of(path) not in SERVED_WITHOUT:
                 self._keep_one(path, edge)
-        for path in keep:
-            found = self._option_path("--keep", path)
-            self._keep_only(found, Edge("--keep", found, "keep", f"--keep {path}", "certain"))
+        self._keep_named(keep)
 
     def _keep_one(self, path: ImagePath, edge: Edge) -> None:
         if not self._is_dropped(path):

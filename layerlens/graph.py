@@ -129,9 +129,7 @@ class Needs:
             if self.fs.is_dir(volume):
                 edge = Edge("VOLUME", volume, "config", f"VOLUME {volume}", "certain")
                 self._add(self.view.tree(edge.source, volume, edge.kind, edge.evidence, edge.certainty))
-        for path in keep:
-            found = self._option_path("--keep", path)
-            self._keep_only(found, Edge("--keep", found, "keep", f"--keep {path}", "certain"))
+        self._keep_named(keep)
 
     def _observe(self, observed: Mapping[ImagePath, str]) -> None:
         """Keep what a container was seen to use, and what that needs."""
@@ -170,6 +168,12 @@ class Needs:
                 f"{option}: no such path in the image: {path}", "Check the path with `layerlens ls`."
             )
         return real
+
+    def _keep_named(self, keep: Sequence[ImagePath]) -> None:
+        """Keep what the option names."""
+        for path in keep:
+            found = self._option_path("--keep", path)
+            self._keep_only(found, Edge("--keep", found, "keep", f"--keep {path}", "certain"))
 
     def _keep_only(self, path: ImagePath, edge: Edge) -> None:
         """Keep a subtree without asking what it needs."""
