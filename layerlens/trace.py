@@ -35,7 +35,7 @@ from typing import BinaryIO
 
 from layerlens.errors import LayerLensError, LinkLoopError, PathNotFoundError, UnavailableError, VerifyError
 from layerlens.filesystem import Filesystem
-from layerlens.graph import shebang
+from layerlens.graph import DEFAULT_PATH, shebang
 from layerlens.model import EntryType, ImageConfig, ImagePath
 from layerlens.probing import Answers, Probe, ask
 from layerlens.sources.containers import Container, ContainerSpec
@@ -55,8 +55,6 @@ MOUNTED = (
 )
 
 _FIFO = f"{GATE_FOLDER}/go".encode()
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""PATH of a container whose image sets none (moby, oci/defaults)."""
 _MAX_INTERPRETERS = 4
 """How deep the kernel follows ``#!`` (BINPRM_MAX_RECURSION)."""
 _PATIENCE = 4.0
@@ -391,7 +389,7 @@ def _program(fs: Filesystem, config: ImageConfig, env: dict[str, str], word: str
     if "/" in word:
         return word
     variables = dict(pair.partition("=")[::2] for pair in config.env) | env
-    for folder in (variables.get("PATH") or _DEFAULT_PATH).split(":"):
+    for folder in (variables.get("PATH") or DEFAULT_PATH).split(":"):
         found = fs.follow(f"/{folder.strip('/')}/{word}")
         if found is not None and fs.type_of(found) == EntryType.FILE and fs.entry(found).mode & 0o111:
             return f"{folder.rstrip('/')}/{word}"
