@@ -17,7 +17,7 @@ from layerlens.filesystem import Filesystem
 from layerlens.graph import Needs
 from layerlens.history import parse_config
 from layerlens.model import Edge, EntryType, ImageConfig, ImagePath, StaticSite
-from layerlens.runtime import SCRATCH, Base, Choice, OpenBase, opened_first, servers
+from layerlens.runtime import SCRATCH, Base, Choice, OpenBase, is_root, opened_first, servers
 
 SERVED_WITHOUT = frozenset(["vcs", "secrets"])
 """Categories of files that a site does not consist of, wherever they lie."""
@@ -134,7 +134,7 @@ class Exchange:
         )
         if own.healthcheck and (own.healthcheck.get("Test") or ["NONE"])[0] != "NONE":
             yield "the HEALTHCHECK is left out: it is a command of the original image"
-        if own.user not in (None, "", "0", "root", "0:0", "root:root"):
+        if not is_root(own.user):
             yield f"USER {own.user} is left out: the server starts as root, and answers as a user of its own"
 
 

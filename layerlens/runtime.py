@@ -108,6 +108,11 @@ def name_for_from(reference: str) -> tuple[str, bool]:
     return f"{name or 'image'}:latest", False
 
 
+def is_root(user: str | None) -> bool:
+    """Whether a config's ``User`` is root, which it is where none is named (image-spec, "config": ``User``)."""
+    return user in (None, "", "0", "root", "0:0", "root:root")
+
+
 OpenBase = Callable[[str], Base | None]
 """From a reference to the image, opened or from the catalogue; None where it is neither."""
 

@@ -18,7 +18,7 @@ from layerlens import dockerfile as text_of
 from layerlens import dockerlines as lines_of
 from layerlens.dockerfile import Dockerfile, Stage
 from layerlens.model import EntryType, ImageConfig, ImagePath
-from layerlens.runtime import name_for_from
+from layerlens.runtime import is_root, name_for_from
 
 if TYPE_CHECKING:
     from layerlens.exchange import Exchange
@@ -133,7 +133,7 @@ class _RuntimeStage:
         plan = self.plan
         origin = yield from self._pruned()
         yield lines_of.from_line(name_for_from(base.reference)[0], self.final)
-        if base.config is not None and not _is_root(base.config.user):
+        if base.config is not None and not is_root(base.config.user):
             yield "USER root"
         if plan.exchange is not None:
             yield from _writing_lines(plan.exchange.hosting.files)
@@ -178,7 +178,7 @@ class _RuntimeStage:
         opened = plan.exchange.root if plan.exchange is not None and plan.exchange.must_open_up() else None
         if not commands and not gone and not plan.swept and opened is None:
             return
-        if not _is_root(self.config.user):
+        if not is_root(self.config.user):
             yield "USER root"
         workdir = self.config.workdir or "/"
         for where, command in commands:
@@ -229,7 +229,7 @@ class _RuntimeStage:
         if self.gathered is not None:
             staging = self._stage_name("staging")
             yield lines_of.from_line(self.builder, staging)
-            if not _is_root(self.config.user):
+            if not is_root(self.config.user):
                 yield "USER root"
             yield from self._gathering(self.plan.fs, self.gathered)
             yield ""
@@ -248,7 +248,7 @@ class _RuntimeStage:
         origin = yield from self._pruned()
         server = self._stage_name("server")
         yield lines_of.from_line(name_for_from(exchange.server.reference)[0], server)
-        if not _is_root(exchange.closure.config.user):
+        if not is_root(exchange.closure.config.user):
             yield "USER root"
         yield from _writing_lines(exchange.hosting.files)
         yield from self._gathering(exchange.closure.fs, self.gathered)
@@ -350,10 +350,6 @@ def _tar(fs: Filesystem) -> ImagePath | None:
         if fs.is_file(f"{folder}/tar"):
             return fs.follow(f"{folder}/tar")
     return None
-
-
-def _is_root(user: str | None) -> bool:
-    return user in (None, "", "0", "root", "0:0", "root:root")
 
 
 def _writing_lines(files: Mapping[ImagePath, str]) -> Iterator[str]:
