@@ -372,7 +372,7 @@ def recommend(
     if as_json:
         from layerlens.render import json
 
-        deliver(json.plan(document), output, as_utf8=True)
+        deliver(json.document(document), output, as_utf8=True)
     elif format is PlanFormat.dockerfile and target is None:
         from layerlens.dockerfile import encode
 
@@ -545,7 +545,7 @@ def slim(
     if format is RowFormat.json:
         from layerlens.render import json
 
-        text = json.slim(document)
+        text = json.document(document)
     else:
         from layerlens.render import terminal
 
@@ -590,7 +590,7 @@ def verify(
     if format is RowFormat.json:
         from layerlens.render import json
 
-        text = json.verification(found.to_dict())
+        text = json.document(found.to_dict())
     else:
         from layerlens.render import terminal
 

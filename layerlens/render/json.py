@@ -21,7 +21,12 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 def dumps(report: Report) -> str:
     """The whole report as one JSON document in key order, with a newline at its end."""
-    return escape.json(_object(report.to_dict(), "")) + "\n"
+    return document(report.to_dict())
+
+
+def document(mapping: Mapping[str, Any]) -> str:
+    """A dictionary (a plan's, a slim image's, a verification's) as one JSON document, with a newline at its end."""
+    return escape.json(_object(mapping, "")) + "\n"
 
 
 def _object(mapping: Mapping[str, Any], indent: str) -> str:
@@ -38,21 +43,6 @@ def _object(mapping: Mapping[str, Any], indent: str) -> str:
             text = _encode(value)
         lines.append(f"{inner}{_encode(key)}: {text}")
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-
-
-def plan(document: Mapping[str, Any]) -> str:
-    """A plan's dictionary as one JSON document, with a newline at its end."""
-    return escape.json(_object(document, "")) + "\n"
-
-
-def slim(document: Mapping[str, Any]) -> str:
-    """A slim image's dictionary as one JSON document, with a newline at its end."""
-    return escape.json(_object(document, "")) + "\n"
-
-
-def verification(document: Mapping[str, Any]) -> str:
-    """A verification's dictionary as one JSON document, with a newline at its end."""
-    return escape.json(_object(document, "")) + "\n"
 
 
 def ls_line(entry: Entry) -> str:
@@ -76,7 +66,7 @@ def _base64(path: str) -> str:
 
 def why(explanation: Explained) -> str:
     """One path's explanation as a JSON document, with a newline at its end."""
-    document = {
+    explained = {
         "path": display(explanation.path),
         "layer": explanation.layer,
         "instruction": explanation.instruction,
@@ -89,7 +79,7 @@ def why(explanation: Explained) -> str:
         "type": explanation.type.label,
         "size_bytes": explanation.size_bytes,
     }
-    return escape.json(_object(document, "")) + "\n"
+    return document(explained)
 
 
 def _edges(edges: Sequence[Edge] | None) -> list[dict[str, str]] | None:
