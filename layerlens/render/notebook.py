@@ -203,13 +203,9 @@ def plan_html(document: Mapping[str, Any]) -> str:
                 for row in document["dropped"]
             ],
         ),
-        "<pre>" + "\n".join(map(_text, document["dockerfile"].splitlines())) + "</pre>",
+        "<pre>" + "\n".join(map(escape.html, document["dockerfile"].splitlines())) + "</pre>",
     ]
     return _page(parts)
-
-
-def _text(line: str) -> str:
-    return escape.html(escape.terminal(line))
 
 
 def _plan_notes(document: Mapping[str, Any]) -> Iterator[str]:
@@ -243,8 +239,7 @@ def neighbourhood_html(
         explanation.package or "",
     ]
     parts = [
-        f"<p><b>{_code(explanation.path)}</b> <span>{escape.html(escape.terminal(', '.join(filter(None, facts))))}"
-        "</span></p>"
+        f"<p><b>{_code(explanation.path)}</b> <span>{escape.html(', '.join(filter(None, facts)))}</span></p>"
     ]
     if explanation.reason:
         parts.append(f"<p>dropped: {escape.html(escape.line(explanation.reason))}</p>")
@@ -319,7 +314,7 @@ def _arrow(ends: tuple[float, float], heights: tuple[float, float], kind: str, a
         f'<path d="M{x1:g} {y1:g}C{bend:g} {y1:g} {bend:g} {y2:g} {x2:g} {y2:g}" fill="none" '
         'stroke="currentColor" opacity=".35"/>'
         f'<text x="{word_x:g}" y="{word_y - 3:g}" text-anchor="{side}" fill="currentColor" font-size="9.5" '
-        f'opacity=".7">{escape.html(escape.terminal(kind))}</text>'
+        f'opacity=".7">{escape.html(kind)}</text>'
     )
 
 
