@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import UNNEEDED_CATEGORIES, Explorer, ImageView, WithoutPackages
 from layerlens.model import Command, Edge, EntryType, ImagePath
-
-if TYPE_CHECKING:
-    pass
 
 APPLICATION = frozenset(["app", "other"])
 """Categories of files that are the application's own."""

@@ -6,15 +6,11 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import clean
 from layerlens.errors import LayerLensError
 from layerlens.model import Command, Edge, ImagePath
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULTS = (
     # Where supervisord looks without -c, in order; relative ones in its working directory ("Running Supervisor").

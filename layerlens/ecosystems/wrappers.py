@@ -10,13 +10,9 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.model import Command, Edge, ImagePath
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
