@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
+from layerlens.ecosystems._options import after_options
 from layerlens.model import Command, Edge
 
 EXEC_PATHS = ("/usr/lib/git-core", "/usr/libexec/git-core", "/usr/local/libexec/git-core")
@@ -20,9 +21,8 @@ class GitExplorer(Explorer):
         """The program of the subcommand, with its words."""
         if command.argv[0].rpartition("/")[2] != "git":
             return
-        words = list(command.argv[1:])
-        while words and words[0].startswith("-"):
-            words = words[2:] if words[0] in VALUED else words[1:]
+        words = command.argv[1:]
+        words = words[after_options(words, lambda option, _: 2 if option in VALUED else 1) :]
         if not words or "/" in words[0] or "\0" in words[0]:
             return
         for folder in (command.env.get("GIT_EXEC_PATH", ""), *EXEC_PATHS):
