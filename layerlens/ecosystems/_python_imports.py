@@ -139,14 +139,23 @@ def read_exactly(source: bytes) -> Facts:
     if len(source) > EXACT_LIMIT:
         return read_quickly(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+        tree = _parsed(source)
     except SyntaxError as error:
         return _read_otherwise(source, error.msg or "invalid syntax", error.lineno or 1)
     except (ValueError, RecursionError, MemoryError) as error:
         return _read_otherwise(source, str(error) or type(error).__name__, 1)
     return _TreeReader().read(tree)
+
+
+def _parsed(source: bytes) -> ast.Module:
+    """The syntax tree of a source, without the warnings that it gives.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: it has none, or too deep a one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
 
 
 class _TreeReader:
@@ -465,9 +474,7 @@ def bound_names(source: bytes) -> frozenset[str] | None:
     None where that cannot be told: what does not parse, ``from x import *``, a module's own ``__getattr__``.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+        tree = _parsed(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     found: set[str] = set()
@@ -690,9 +697,7 @@ def offered_languages(source: bytes) -> set[str] | None:
     if b"LANGUAGES" not in source:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+        tree = _parsed(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     found: set[str] | None = None
@@ -720,5 +725,10 @@ def _pairs(value: ast.expr | None) -> set[str]:
         first = pair[0] if len(pair) == 2 else None
         if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
             return set()
-        found.add(first.value.replace("_", "-").partition("-")[0].lower())
+        found.add(primary_tag(first.value))
     return found
+
+
+def primary_tag(language: str) -> str:
+    """The primary tag (RFC 5646) of a language or a locale: ``pt`` of ``pt-br`` and of ``pt_BR``."""
+    return language.replace("_", "-").partition("-")[0].lower()

@@ -42,6 +42,7 @@ from layerlens.ecosystems._python_imports import (
     Import,
     bound_names,
     offered_languages,
+    primary_tag,
     read_exactly,
     read_quickly,
 )
@@ -1098,4 +1099,4 @@ def _module_of(entry: ImagePath, path: ImagePath) -> Module:
 
 def _language(catalogue: ImagePath) -> str:
     """The primary tag of the language of ``…/locale/pt_BR/LC_MESSAGES/django.mo``: ``pt``."""
-    return catalogue.split("/")[-3].replace("_", "-").partition("-")[0].lower()
+    return primary_tag(catalogue.split("/")[-3])
