@@ -39,8 +39,7 @@ def installs(line: str) -> bool:
 
 def lacks(image: ImageView) -> Iterator[Lack]:
     """For each own file that was told to ask for what is not there: each such thing, by line."""
-    node_path = [folder for folder in image.env.get("NODE_PATH", "").split(":") if folder.startswith("/")]
-    resolver = Resolver(image.fs, node_path)
+    resolver = Resolver.of_env(image.fs, image.env)
     told = {
         found.path
         for found in image.diagnostics

@@ -153,8 +153,7 @@ class NodeExplorer(Explorer):
     def __init__(self, image: ImageView) -> None:
         super().__init__(image)
         self._fs = image.fs
-        node_path = [folder for folder in image.env.get("NODE_PATH", "").split(":") if folder.startswith("/")]
-        self._resolver = Resolver(image.fs, node_path)
+        self._resolver = Resolver.of_env(image.fs, image.env)
         self._require: Set[str] = REQUIRE
         self._import: Set[str] = IMPORT
         self._platform_found: Platform | None = None
@@ -975,9 +974,9 @@ class NodeExplorer(Explorer):
                 return
         if len(head) >= 4:
             yield from self._packages_named(source, importer, head, where)
-        elif asked.kind == "import":
-            self._imports_anything = True
-        if len(head) < 4 and report and not asked.optional:
+            return
+        self._imports_anything |= asked.kind == "import"
+        if report and not asked.optional:
             what = f"{asked.kind} of a computed name: what it loads is not known"
             path = source if source.startswith("/") else None
             self.image.diagnose("computed-require", f"{where}{what}", path)

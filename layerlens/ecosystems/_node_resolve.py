@@ -70,6 +70,11 @@ class Resolver:
         self._packages: dict[tuple[ImagePath, str], ImagePath | None] = {}
         self._resolved: dict[tuple[str, ImagePath, str, Set[str]], Resolution | None] = {}
 
+    @classmethod
+    def of_env(cls, fs: Filesystem, env: Mapping[str, str]) -> Resolver:
+        """The resolver of a process with the environment ``env``, of which NODE_PATH counts."""
+        return cls(fs, [folder for folder in env.get("NODE_PATH", "").split(":") if folder.startswith("/")])
+
     # -- package.json --------------------------------------------------------------------------------------
 
     def manifest(self, directory: ImagePath) -> dict[str, Any] | None:

@@ -225,7 +225,7 @@ def static_site(image: ImageView) -> StaticSite | None:
             return None
         server = _server(started.argv)
         if server is not None:
-            return _site(image, *server, started)
+            return _site(image, resolver, *server, started)
         if not _step(image, resolver, started):
             return None
     return None
@@ -322,11 +322,16 @@ def _managed(resolver: Resolver, name: str, started: _Started) -> bool:
 
 
 def _site(
-    image: ImageView, name: str, server: Server, words: tuple[str, ...], started: _Started
+    image: ImageView,
+    resolver: Resolver,
+    name: str,
+    server: Server,
+    words: tuple[str, ...],
+    started: _Started,
 ) -> StaticSite | None:
     options, folders = _options(server, words)
     text = _configuration(image, server, started.cwd)
-    if _does_more(image, options, text, started.cwd):
+    if _does_more(image, resolver, options, text, started.cwd):
         return None
     out = re.search(r"\boutDir\s{0,9}:\s{0,9}[\"'`]([\w./-]{1,100})[\"'`]", text)
     named = [options["--outDir"]] if "--outDir" in options else []
@@ -347,13 +352,15 @@ def _site(
     return None
 
 
-def _does_more(image: ImageView, options: Mapping[str, str], text: str, cwd: ImagePath) -> bool:
+def _does_more(
+    image: ImageView, resolver: Resolver, options: Mapping[str, str], text: str, cwd: ImagePath
+) -> bool:
     """Whether a server is told to do more than hand out a folder at the top of its address."""
     if DOES_MORE_OPTIONS & options.keys() or DOES_MORE.search(text):
         return True
     if any(image.fs.is_file(posixpath.join(cwd, name)) for name in DOES_MORE_FILES):
         return True
-    manifest = Resolver(image.fs).manifest(cwd.rstrip("/")) or {}
+    manifest = resolver.manifest(cwd.rstrip("/")) or {}
     return isinstance(manifest.get("proxy"), str | dict)
 
 
