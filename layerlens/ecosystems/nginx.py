@@ -134,11 +134,7 @@ class Nginx(WithoutPackages):
             if _listens(server, config, text, own, site.port):
                 return None
             if server.is_file(own):
-                roots = [
-                    words[1]
-                    for _, words in directives(_text(server, own))
-                    if words[:1] == ("root",) and words[1:]
-                ]
+                roots = _values(_text(server, own), "root")
                 root = next((path for path in roots if path.startswith("/") and "$" not in path), root)
             name = "nginx" if posixpath.dirname(program) in ON_PATH else program
             in_front = any(words[0] == "daemon" for _, words in directives(text))
@@ -164,6 +160,19 @@ def _words_of(fs: Filesystem, path: ImagePath) -> Iterator[str]:
         yield from words[1:]
 
 
+def _values(text: str, name: str) -> Iterator[str]:
+    """The first value of each directive of a name."""
+    for _, words in directives(text):
+        if words[0] == name and len(words) > 1:
+            yield words[1]
+
+
+def _included(config: ImagePath, text: str) -> Iterator[ImagePath]:
+    """The patterns of the files that a configuration includes, from the root."""
+    for value in _values(text, "include"):
+        yield clean(posixpath.join(posixpath.dirname(config), value))
+
+
 def _layout(fs: Filesystem) -> tuple[ImagePath, ImagePath, ImagePath, str] | None:
     """The nginx of an image, its configuration, the folder of servers that this includes, and its text."""
     program = next((path for path in PROGRAM_PATHS if fs.is_file(path)), None)
@@ -175,27 +184,20 @@ def _layout(fs: Filesystem) -> tuple[ImagePath, ImagePath, ImagePath, str] | Non
     if not fs.is_file(config):
         return None
     text = _text(fs, config)
-    for _, words in directives(text):
-        if words[0] == "include" and len(words) > 1:
-            pattern = clean(posixpath.join(posixpath.dirname(config), words[1]))
-            folder, name = posixpath.split(pattern)
-            if name in ("*", "*.conf") and posixpath.basename(folder) in SERVERS and fs.is_dir(folder):
-                return program, config, folder, text
+    for pattern in _included(config, text):
+        folder, name = posixpath.split(pattern)
+        if name in ("*", "*.conf") and posixpath.basename(folder) in SERVERS and fs.is_dir(folder):
+            return program, config, folder, text
     return None
 
 
 def _listens(fs: Filesystem, config: ImagePath, text: str, without: ImagePath, port: int) -> bool:
     """Whether the configuration listens on a port already, the files that it includes with it, but for one."""
     texts = [text]
-    for _, words in directives(text):
-        if words[0] == "include" and len(words) > 1:
-            found = fs.glob(clean(posixpath.join(posixpath.dirname(config), words[1])))
-            texts += [_text(fs, path) for path in found[:MAX_CONFIGS] if path != without and fs.is_file(path)]
-    return any(
-        words[0] == "listen" and len(words) > 1 and words[1].rpartition(":")[2] == str(port)
-        for one in texts
-        for _, words in directives(one)
-    )
+    for pattern in _included(config, text):
+        found = fs.glob(pattern)
+        texts += [_text(fs, path) for path in found[:MAX_CONFIGS] if path != without and fs.is_file(path)]
+    return any(value.rpartition(":")[2] == str(port) for one in texts for value in _values(one, "listen"))
 
 
 def _untold(extensions: Collection[str], known: set[str] | None) -> dict[str, list[str]]:
