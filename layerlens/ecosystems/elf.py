@@ -181,11 +181,12 @@ class ElfExplorer(Explorer):
         if elf.soname == "libc.so.6":
             return
         file = path.rpartition("/")[2]
-        passed_over = FOR_ICU if file in WITH_ICU else FOR_CALLERS.get(stem(name or file), frozenset())
+        library = stem(name or file)
+        passed_over = FOR_ICU if file in WITH_ICU else FOR_CALLERS.get(library, frozenset())
         for symbol in sorted(elf.imports & BY_IMPORT.keys() - passed_over):
             for row in BY_IMPORT[symbol]:
                 yield from self._take(elf, path, row, f"calls {symbol}: {row.source}", folder)
-        if "iconv_open" in elf.imports and stem(name or path.rpartition("/")[2]) not in LOCALE_CONVERTERS:
+        if "iconv_open" in elf.imports and library not in LOCALE_CONVERTERS:
             yield from self._converters(elf, path)
         shells = sorted(elf.imports & STARTS_SHELL)
         if shells and self.image.fs.is_file(SHELL):
