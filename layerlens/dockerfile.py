@@ -294,6 +294,7 @@ _EXACTLY_ONE: Final = frozenset({"MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR"})
 _HEREDOC_KEYWORDS: Final = frozenset({"ADD", "COPY", "RUN"})
 _NOT_IN_ONBUILD: Final = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
 
+_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(\S(?:.*\S)?)[\t\n\f\r ]*\Z")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
@@ -390,7 +391,7 @@ class _Reader:
         self._may_be_directive = True
         self._continuation = _continuation("\\")
         self.bom = len(text) - len(text.removeprefix("\ufeff"))
-        self.lines = re.findall(r"[^\n]*\n|[^\n]+\Z", text[self.bom :])
+        self.lines = _LINE.findall(text[self.bom :])
         self.offsets = [self.bom]
         for line in self.lines:
             self.offsets.append(self.offsets[-1] + len(line))
@@ -912,7 +913,7 @@ def _end_of_from(origin: Instruction) -> int:
             f"Dockerfile:{origin.line}:{origin.column}: the image's name is broken over lines",
             "Write FROM and the image on one line.",
         )
-    for line in re.finditer(r"[^\n]*\n|[^\n]+\Z", origin.source):
+    for line in _LINE.finditer(origin.source):
         if origin.words[0] in line[0] and not line[0].lstrip().startswith("#"):
             at = line.start() + line[0].rindex(origin.words[0])
     return origin.start + at + len(origin.words[0])
@@ -993,7 +994,7 @@ def succeed(dockerfile: Dockerfile, target: Stage, how: Succession, stages: str)
 def _start_of_name(origin: Instruction) -> int:
     """Offset in the text of the stage's name in its FROM."""
     name = origin.words[2]
-    for line in reversed(list(re.finditer(r"[^\n]*\n|[^\n]+\Z", origin.source))):
+    for line in reversed(list(_LINE.finditer(origin.source))):
         if not line[0].lstrip().startswith("#") and name in line[0]:
             return origin.start + line.start() + line[0].rindex(name)
     raise DockerfileError(
@@ -1013,7 +1014,7 @@ def insert_after(dockerfile: Dockerfile, instruction: Instruction, lines: Sequen
 
 def _finished(text: str, escape: str) -> str:
     """The text without a continuation character behind which nothing comes, so that what is added is not joined."""
-    lines = re.findall(r"[^\n]*\n|[^\n]+\Z", text)
+    lines = _LINE.findall(text)
     for number in range(len(lines) - 1, -1, -1):
         line = lines[number].rstrip("\r\n")
         if not line.strip() or line.lstrip().startswith("#"):
