@@ -18,7 +18,6 @@ SHORTEST_DURATION_NS: Final = 1_000_000
 """A shorter interval, but for zero, is refused (instructions/parse.go, parseOptInterval)."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~^-]+")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./:@%+,=~^-]+")
 
 
 def from_line(image: str, name: str | None = None, platform: str | None = None) -> str:
@@ -56,7 +55,7 @@ def copy_line(
     if len(sources) > 1 and not target.endswith("/"):
         target += "/"
     words = [_unexpanded(_exact(source), escape) for source in sources] + [_unexpanded(target, escape)]
-    if all(_PLAIN_PATH.fullmatch(path) for path in (*sources, target)):
+    if all(_PLAIN.fullmatch(path) for path in (*sources, target)):
         return " ".join(["COPY", *flags, *words])
     return " ".join(["COPY", *flags, exec_form(words)])
 
