@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import struct
 import zlib
 from array import array
 from collections.abc import Callable
@@ -57,6 +58,9 @@ _TYPES = {
     0x35: _DIR,
     0x36: _FIFO,
 }
+
+_HEADER = struct.Struct("100s24s12s12s8sB188xB166x")
+"""A header block (POSIX ustar): name; mode, uid and gid; size; mtime; chksum; typeflag; the first byte of prefix."""
 
 _ODD = re.compile(r"/(?:\.{0,2}(?:/|$)|\.wh\.)", re.DOTALL).search
 """A path that is not normal already, or may be a whiteout."""
@@ -285,6 +289,7 @@ class _Scanner:
         add_size, add_offset, add_start = index.sizes.append, index.offsets.append, index.starts.append
         add_owner, add_mtime, add_crc = index.owners.append, index.mtimes.append, index.crcs.append
         owner_ids, types, refill, feed = self.owner_ids, _TYPES, self.refill, self.feed
+        unpack = _HEADER.unpack_from
         adler32, sha256 = zlib.adler32, hashlib.sha256
         window, view, start, length = b"", memoryview(b""), 0, 0
         mtimes: dict[bytes, float] = {}
@@ -303,13 +308,13 @@ class _Scanner:
                     if length == 0 and (total is None or pos >= total) and extension is None:
                         break  # no end-of-archive blocks: as good as an end
                     raise TarError("the tar ends in the middle of a header", pos)
-            if window[off] == 0 and not any(window[off : off + BLOCK]):
+            name, owner_field, size_field, raw_time, checksum, flag, prefixed = unpack(window, off)
+            if name[0] == 0 and not any(window[off : off + BLOCK]):
                 if extension is not None:
                     raise TarError("an extension header without an entry", pos)
                 break
             # Sum of the header's bytes with the checksum field as spaces (POSIX), by way of Adler-32's low
             # half, which is 1 + that sum modulo 65,521: two C calls instead of 512 additions.
-            checksum = window[off + 148 : off + 156]
             expected = checksums.get(checksum)
             if expected is None:
                 expected = checksums[checksum] = self._checksum(checksum, pos)
@@ -317,14 +322,13 @@ class _Scanner:
                 self._check_signed(window[off : off + BLOCK], pos)
 
             try:
-                size = int(window[off + 124 : off + 135], 8)
-                if window[off + 135] > 0x20:
-                    size = number_field(window[off + 124 : off + 136], pos)
+                size = int(size_field[:11], 8)
+                if size_field[11] > 0x20:
+                    size = number_field(size_field, pos)
             except ValueError:
-                size = number_field(window[off + 124 : off + 136], pos)
+                size = number_field(size_field, pos)
             if size < 0:
                 raise TarError("a negative size", pos)
-            flag = window[off + 156]
             kind = types.get(flag)
             entry_start = pos
             payload = pos + BLOCK
@@ -352,15 +356,11 @@ class _Scanner:
                     continue
                 kind = 0  # POSIX: unknown types are treated as regular files
 
-            if window[off + 345] and window[off + 257 : off + 263] == b"ustar\0":
-                name = (
-                    window[off + 345 : off + 500].partition(b"\0")[0]
-                    + b"/"
-                    + window[off : off + 100].partition(b"\0")[0]
-                )
-            else:
-                nul = window.find(0, off, off + 100)
-                name = window[off : nul if nul >= 0 else off + 100]
+            name = name.partition(b"\0")[0]
+            if prefixed and window[off + 257 : off + 263] == b"ustar\0":
+                name = window[off + 345 : off + 500].partition(b"\0")[0] + b"/" + name
+            elif name[:2] == b"./" and name[2:3] != b".":
+                name = name[2:]  # GNU tar's names of what lies in the current directory
             path = "/" + str(name, "utf-8", "surrogateescape")
             if path[-1] == "/":
                 path = path[:-1]
@@ -368,10 +368,9 @@ class _Scanner:
                     kind = 1  # v7: a trailing slash makes a directory
             if ("/." in path or "//" in path or not path) and (not path or odd(path)):
                 path, kind = self._normal(name, kind)
-            owner = owner_ids.get(window[off + 100 : off + 124])
+            owner = owner_ids.get(owner_field)
             if owner is None:
-                owner = self._owner(window[off + 100 : off + 124], pos)
-            raw_time = window[off + 136 : off + 148]
+                owner = self._owner(owner_field, pos)
             mtime = mtimes.get(raw_time)
             if mtime is None:
                 mtime = mtimes[raw_time] = float(number_field(raw_time, pos))
