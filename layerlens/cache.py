@@ -32,6 +32,7 @@ from typing import BinaryIO, TypeVar
 
 from layerlens import __version__
 from layerlens.model import Diagnostic
+from layerlens.patterns import regex
 
 try:
     from isal.isal_zlib import crc32 as crc32  # RFC 1952's; fast also where zlib has no vector code
@@ -53,8 +54,8 @@ _FIXED = struct.Struct("<16sQII")
 _MAX_HEAD = 1 << 20
 _HELD_BYTES = 8 << 20
 """Entries up to this size are read whole; the file of a larger one stays open, and MAX_BYTES bounds their number."""
-_NAME = re.compile(r"(?:config|layer|reads|blob)-[0-9a-f]{40}\.entry", re.ASCII)
-_UNFINISHED = re.compile(r"\.new-([0-9]+)-[0-9a-f]{16}", re.ASCII)
+_NAME = regex(r"(?:config|layer|reads|blob)-[0-9a-f]{40}\.entry", re.ASCII)
+_UNFINISHED = regex(r"\.new-([0-9]+)-[0-9a-f]{16}", re.ASCII)
 _UNFINISHED_AGE_S = 3600.0
 _TAG_NAME = "CACHEDIR.TAG"
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# What layerlens read of images; `layerlens cache clear`.\n"

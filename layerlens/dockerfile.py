@@ -23,6 +23,7 @@ from layerlens.dockerlines import SHORTEST_DURATION_NS, env_pairs
 from layerlens.errors import DockerfileError
 from layerlens.history import KEYWORDS
 from layerlens.model import ImageConfig
+from layerlens.patterns import regex
 
 # -- the nouns ---------------------------------------------------------------------------------------------
 
@@ -257,7 +258,7 @@ _DURATION = (
     "a duration of at least 1ms, as 30s or 1m30s",
 )
 
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_PART = regex(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _NANOSECONDS: Final = {
     "ns": 1,
     "us": 10**3,
@@ -294,10 +295,10 @@ _EXACTLY_ONE: Final = frozenset({"MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR"})
 _HEREDOC_KEYWORDS: Final = frozenset({"ADD", "COPY", "RUN"})
 _NOT_IN_ONBUILD: Final = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
-_BLANKS = re.compile(r"[\t\v\f\r ]+")
-_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(\S(?:.*\S)?)[\t\n\f\r ]*\Z")
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
+_LINE = regex(r"[^\n]*\n|[^\n]+\Z")
+_BLANKS = regex(r"[\t\v\f\r ]+")
+_DIRECTIVE = regex(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(\S(?:.*\S)?)[\t\n\f\r ]*\Z")
+_STAGE_NAME = regex(r"[a-z][a-z0-9\-_.]*")
 _MAX_LINE_BYTES = 65_535
 """Go's bufio.MaxScanTokenSize - 1, which BuildKit reads lines with."""
 

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from layerlens.errors import DockerfileError
 from layerlens.model import ImageConfig
+from layerlens.patterns import regex
 
 SHORTEST_DURATION_NS: Final = 1_000_000
 """A shorter interval, but for zero, is refused (instructions/parse.go, parseOptInterval)."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~^-]+")
+_PLAIN = regex(r"[A-Za-z0-9_./:@%+,=~^-]+")
 
 
 def from_line(image: str, name: str | None = None, platform: str | None = None) -> str:

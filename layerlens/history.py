@@ -35,6 +35,7 @@ from typing import Any
 
 from layerlens.errors import InvalidImageError
 from layerlens.model import Diagnostic, DiffId, ImageConfig, Instruction, Platform
+from layerlens.patterns import regex
 
 NOT_RECORDED = "(not recorded)"
 """Text of a history entry that says neither what made it nor why."""
@@ -66,25 +67,25 @@ KNOWN_ENDINGS: tuple[tuple[str, str], ...] = (
     ("DOTNET_SDK_VERSION", "pwsh"),  # dotnet/dotnet-docker, sdk
 )
 
-_DIFF_ID = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_DIFF_ID = regex(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 """Digest grammar of image-spec descriptor.md."""
 
-_SHELL_COMMAND = re.compile(
+_SHELL_COMMAND = regex(
     # The shell that ran a RUN (the default or one set by SHELL, Dockerfile reference), and its command.
     r"(?:/(?:[\w.-]+/){0,8}(?:ba|da|a|z|k)?sh(?: -\w*o \w+| -\w+){0,8}? -\w*c|cmd /S /C|powershell -Command) (.*)",
     re.DOTALL,
 )
-_BUILD_ARGUMENTS = re.compile(r"\|(\d+) ?(.*)", re.DOTALL)
-_COPIED = re.compile(
+_BUILD_ARGUMENTS = regex(r"\|(\d+) ?(.*)", re.DOTALL)
+_COPIED = regex(
     # The classic builder puts no blank behind --chown: ``COPY --chown=app:appdir:1a2b… in /app``.
     r"(COPY|ADD)((?: --\S+?)*?)(?: |(?=(?:file|dir|multi):))(?:(?:file|dir|multi):\s*)?[0-9a-f]{16,128} in (.*)",
     re.DOTALL,
 )
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+_QUOTED = regex(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
 """A quoted string; one that is never closed reaches to the end, so that matching stays linear."""
-_QUOTES = re.compile(r"""("(?:[^"\\]|\\.)*(?:"|\Z)|'[^']*(?:'|\Z))""", re.DOTALL)
-_HEALTHCHECK = re.compile(r"&?\{(\[.*\])((?: \"[^\"]*\")*) '((?:[^'\\]|\\.)*)'\}?", re.DOTALL)
-_HEX_NAME = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}")
+_QUOTES = regex(r"""("(?:[^"\\]|\\.)*(?:"|\Z)|'[^']*(?:'|\Z))""", re.DOTALL)
+_HEALTHCHECK = regex(r"&?\{(\[.*\])((?: \"[^\"]*\")*) '((?:[^'\\]|\\.)*)'\}?", re.DOTALL)
+_HEX_NAME = regex(r"(?:sha256:)?[0-9a-f]{12,64}")
 
 
 # -- the config --------------------------------------------------------------------------------------------

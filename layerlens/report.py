@@ -6,15 +6,15 @@ that other tools are checked against: keys may be added, never renamed, and ever
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from layerlens.model import Diagnostic, ImagePath, Instruction, ShadowKind
+from layerlens.patterns import regex
 
 SCHEMA_VERSION = 1
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATES = regex("[\ud800-\udfff]")
 
 
 def display(path: str) -> str:

@@ -20,6 +20,7 @@ from layerlens.history import parse_config
 from layerlens.layers import close_layers, open_layers
 from layerlens.loading import engine_of, in_engine
 from layerlens.model import ImageConfig, ImagePath, Platform
+from layerlens.patterns import regex
 from layerlens.probing import Answer, Answers, Probe, ask
 from layerlens.report import display
 from layerlens.sources import Progress, Source, open_source, references
@@ -49,7 +50,7 @@ _LARGE_FACTOR = 2.0
 _LARGE_BYTES = 64 << 20
 """A slim image that takes longer or more memory than these over the original is not the same: machines are noisy, and
 a fallback that replaces a missing file is not."""
-_WORDS = re.compile(rb"\w+|\W")
+_WORDS = regex(rb"\w+|\W")
 _DIFFERENCE_BYTES = 160
 _END_BYTES = 250
 _KILLED = b"killed"

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "layerlens"
 # `layers` opens what sources hand out. `report` stands higher than in the design's list: it holds nouns alone, and
 # attribution speaks in them. `beside` knows nothing of images.
 ORDER = [
-    {"errors", "beside"},
+    {"errors", "beside", "patterns"},
     {"model"},
     {"cache"},
     {"tarindex"},

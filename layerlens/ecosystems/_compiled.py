@@ -14,6 +14,7 @@ from layerlens.ecosystems import UNNEEDED_CATEGORIES, ImageView
 from layerlens.ecosystems._elffile import BrokenElf, Elf, read_elf
 from layerlens.filesystem import Filesystem
 from layerlens.model import Edge, EntryType, ImageConfig, ImagePath
+from layerlens.patterns import regex
 
 MAX_PROGRAM = 256 << 20
 """Bytes of a program that are searched for names."""
@@ -94,7 +95,7 @@ NAMED_BY_COMPILERS = frozenset(
 """Files whose paths compilers leave in programs, for messages and debuggers; no program reads them."""
 
 MAX_PATH = 512
-_NOT_OF_PATHS = re.compile(rb"[^A-Za-z0-9_.+@%~/-]")
+_NOT_OF_PATHS = regex(rb"[^A-Za-z0-9_.+@%~/-]")
 
 
 MIN_PROGRAM = 250_000
@@ -105,7 +106,7 @@ MAX_PROGRAMS = 64
 OWN_FOLDERS = ("/usr/local/bin", "/usr/local/sbin", "/go/bin", "/root/go/bin", "/app", "/app/bin", "/")
 """Where programs of one's own are put: FHS 4.9, ``go help install``, and what people write in a Dockerfile."""
 
-INTERPRETERS = re.compile(
+INTERPRETERS = regex(
     r"(?:node(?:js)?|python[0-9.]*|ruby[0-9.]*|php.*|perl[0-9.]*|java|deno|bun|lua.*|tini|gosu)\Z"
 )
 """Programs of an image's first folders that are known not to have what is looked for, or to be the image's tools."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from layerlens.ecosystems._elffile import PF_W, PF_X, Elf
 from layerlens.errors import LayerLensError
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -29,11 +30,11 @@ _NO_TEXT = (".eh_frame", ".gcc_except_table", ".interp", ".gnu.", ".note", ".plt
 NO_FILES = frozenset(("dev", "proc", "sys"))
 """Folders of the root that the kernel fills."""
 
-_OPENSSL = re.compile(rb'(OPENSSLDIR|MODULESDIR): "(/[^"\0]{1,200})"')
+_OPENSSL = regex(rb'(OPENSSLDIR|MODULESDIR): "(/[^"\0]{1,200})"')
 """What `openssl version -a` prints, which every libcrypto holds, a statically linked one too (crypto/cversion.c)."""
 
 
-_SONAME = re.compile(rb"(?<![\x20-\x7e\x80-\xff])lib[\w.+-]{1,120}\.so(?:\.\d{1,5}){1,3}(?=\0)", re.ASCII)
+_SONAME = regex(rb"(?<![\x20-\x7e\x80-\xff])lib[\w.+-]{1,120}\.so(?:\.\d{1,5}){1,3}(?=\0)", re.ASCII)
 """A library's name with the version of its interface, as a program that is installed asks for it (Debian policy 8.1);
 the name without one is a link for the linker."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from layerlens.model import ImagePath
+from layerlens.patterns import regex
 
 CODE = (".js", ".mjs", ".cjs")
 
@@ -53,7 +54,7 @@ FOREIGN_FOLDERS = frozenset(
         ),
     )
 )
-FOREIGN_NAME = re.compile(
+FOREIGN_NAME = regex(
     # What Rollup, Vite (build.lib), tsup and terser add before the ending; and names that say it alone.
     r"(?:[^/]*[._-](?:umd|amd|iife|min|browser|browserified|standalone|global|bundle|esm|es6|esnext|slim|cdn)"
     r"|browser|cdn|umd|amd|iife)\.[cm]?js"
@@ -61,13 +62,13 @@ FOREIGN_NAME = re.compile(
 OUTPUT_FOLDERS = frozenset(("dist", "build", "bundle", "min"))
 """Where ``x.js`` beside ``x.min.js`` is the same build, not yet made small; so is the package's own name anywhere."""
 
-_COMPUTED = re.compile(r"(?<![\w$.])(?:require|import)\s{0,4}\(\s{0,200}(?:[^\s\"'`)/]|`[^`\n]{0,200}\$\{)")
+_COMPUTED = regex(r"(?<![\w$.])(?:require|import)\s{0,4}\(\s{0,200}(?:[^\s\"'`)/]|`[^`\n]{0,200}\$\{)")
 """A module that is asked for by a computed name."""
-_EXPOSED = re.compile(
+_EXPOSED = regex(
     r"__dirname(?!\s{0,20}[+,]\s{0,20}[\"'`]|\}/)|fileURLToPath\(\s{0,20}import\.meta|import\.meta\.dirname"
 )
 """The package's own folder, told to others or joined to a computed name."""
-_LOCATED = re.compile(r"(?:__dirname|import\.meta\.url|readFile\w{0,12}\(|require\.resolve\()[^\n]{0,120}")
+_LOCATED = regex(r"(?:__dirname|import\.meta\.url|readFile\w{0,12}\(|require\.resolve\()[^\n]{0,120}")
 """A path inside the package, told from its own folder, with the words around it."""
 
 MAX_FILES = 20_000
@@ -177,10 +178,8 @@ def is_told(path: ImagePath, package: ImagePath, words: str) -> bool:
     )
 
 
-_RESOLVED = re.compile(
-    r"(?:equire[\w$]{0,40}|import\.meta)\.resolve\(\s{0,40}([\"'`])([@\w][^\"'`\n]{0,200})\1"
-)
-_MANIFEST = re.compile(r"([\"'`])([@\w][^\"'`\n]{0,200}/package\.json)\1")
+_RESOLVED = regex(r"(?:equire[\w$]{0,40}|import\.meta)\.resolve\(\s{0,40}([\"'`])([@\w][^\"'`\n]{0,200})\1")
+_MANIFEST = regex(r"([\"'`])([@\w][^\"'`\n]{0,200}/package\.json)\1")
 
 
 def located_packages(text: str) -> Iterator[str]:

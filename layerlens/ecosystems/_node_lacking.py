@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from layerlens.ecosystems import ImageView, Lack
@@ -10,6 +9,7 @@ from layerlens.ecosystems._node_resolve import IMPORT, REQUIRE, Resolver, split_
 from layerlens.ecosystems._node_source import SOURCE_LIMIT, scan
 from layerlens.errors import LayerLensError
 from layerlens.model import ImagePath
+from layerlens.patterns import regex
 
 INSTALLERS = {
     # Program → the words that let it fill node_modules (their manuals); "" for none at all.
@@ -20,8 +20,8 @@ INSTALLERS = {
 }
 _ELSEWHERE = frozenset(("-g", "--global", "--prefix", "-C", "--dir", "--cwd", "cd", "pushd"))
 """Words after which packages go to another directory."""
-_ENDS_OF_COMMANDS = re.compile(r"&&|[|]{1,2}|[;\n]")
-_MODULE_SYNTAX = re.compile(rb"(?m)^(?:import\s{0,20}[\w{*'\"]|export\s{0,20}[\w{*])")
+_ENDS_OF_COMMANDS = regex(r"&&|[|]{1,2}|[;\n]")
+_MODULE_SYNTAX = regex(rb"(?m)^(?:import\s{0,20}[\w{*'\"]|export\s{0,20}[\w{*])")
 """What only an ES module may have at its top level."""
 
 

@@ -40,6 +40,7 @@ from layerlens.ecosystems._node_resolve import IMPORT, REQUIRE, Resolver, split_
 from layerlens.ecosystems._node_source import SOURCE_LIMIT, Asked, Mention, counted_on, mentions, scan
 from layerlens.errors import LayerLensError
 from layerlens.model import Certainty, Command, Edge, EntryType, ImagePath
+from layerlens.patterns import regex
 
 MODULES = "/node_modules/"
 SCRIPTS = (".js", ".cjs", ".mjs", ".jsx", ".ts", ".tsx", ".mts", ".cts")
@@ -82,7 +83,7 @@ _NOT_SHIPPED_PATTERNS = r"""
     vitest\..* cypress\..* playwright\..* karma\..* [Gg]ulpfile.* Gruntfile.* \.babelrc.* [^.].*\.tsbuildinfo
     (?:webpack|rollup|vite|babel|postcss|tailwind|tsup|esbuild|gulp|grunt)\.config.*
 """
-NOT_SHIPPED = re.compile("|".join(_NOT_SHIPPED_PATTERNS.split()))
+NOT_SHIPPED = regex("|".join(_NOT_SHIPPED_PATTERNS.split()))
 _NOT_SHIPPED_FOLDERS_WORDS = """
     node_modules .git .github .gitlab .circleci .husky .vscode .idea .devcontainer .storybook
     .changeset coverage .nyc_output
@@ -119,7 +120,7 @@ BUNDLERS = frozenset(
     )
 )
 """Packages that make bundles for browsers, of whatever build is meant for those, by each one's README."""
-_TOOL_CONFIG = re.compile(
+_TOOL_CONFIG = regex(
     r"(?:\.?(?P<one>[\w-]{2,40})\.config|\.(?P<two>[\w-]{2,40}?)rc)(?:\.(?:js|cjs|mjs|ts|mts|cts|json|ya?ml))?"
 )
 TOOL_PACKAGES = {
@@ -131,7 +132,7 @@ TOOL_PACKAGES = {
     "browserslist": "browserslist",
     "svelte": "@sveltejs/kit",
 }
-_NAMED_PACKAGE = re.compile(r"[\"'`]?(@[\w.-]{1,60}/[\w.-]{1,60}|[\w.-]{3,60})[\"'`]?\s{0,4}[:,(\]}]")
+_NAMED_PACKAGE = regex(r"[\"'`]?(@[\w.-]{1,60}/[\w.-]{1,60}|[\w.-]{3,60})[\"'`]?\s{0,4}[:,(\]}]")
 DOTENV_FILES = (".env", ".env.local", ".env.{NODE_ENV}", ".env.{NODE_ENV}.local")
 """What packages of the dotenv family read in the working directory (READMEs of dotenv and dotenv-flow)."""
 ADDON_PLACES = (

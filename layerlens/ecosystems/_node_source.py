@@ -16,6 +16,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from layerlens.patterns import regex
+
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
@@ -31,17 +33,17 @@ MAX_DEPTH = 40
 
 _COMMENT = r"(?:/\*[^*]{0,200}\*/\s{0,20})?"
 _QUOTED = r"([\"'`])((?:(?!\1)[^\\\n]){1,400})\1"
-_REQUIRED = re.compile(r"equire[\w$]{0,40}(?:\.resolve)?\s{0,20}\(\s{0,200}" + _COMMENT + _QUOTED)
-_IMPORTED = re.compile(r"import\s{0,200}\(\s{0,200}" + _COMMENT + _QUOTED)
-_BARE_IMPORT = re.compile(r"import\s{0,20}" + _QUOTED)
-_FROM = re.compile(r"from\s{0,20}" + _QUOTED)
-_WORDS = re.compile(
+_REQUIRED = regex(r"equire[\w$]{0,40}(?:\.resolve)?\s{0,20}\(\s{0,200}" + _COMMENT + _QUOTED)
+_IMPORTED = regex(r"import\s{0,200}\(\s{0,200}" + _COMMENT + _QUOTED)
+_BARE_IMPORT = regex(r"import\s{0,20}" + _QUOTED)
+_FROM = regex(r"from\s{0,20}" + _QUOTED)
+_WORDS = regex(
     rb"[rR]equire|\bimport\b|\bfrom\b|__dirname|__filename|\bcwd\b|\bWorker\b|\bspawn|\bexec|\bfork\b|\bbindings\b"
     rb"|view engine|setViewEngine"
 )
-_LITERAL = re.compile(rb"(?P<quote>[\"'`])(?P<text>[\w.@~+/ -]{2,200})(?P=quote)")
-_TYPES_ONLY = re.compile(rb"^(?:import|export)\s+type\s+[\w{*]")
-_ALIAS = re.compile(
+_LITERAL = regex(rb"(?P<quote>[\"'`])(?P<text>[\w.@~+/ -]{2,200})(?P=quote)")
+_TYPES_ONLY = regex(rb"^(?:import|export)\s+type\s+[\w{*]")
+_ALIAS = regex(
     rb"\b(?P<name>[\w$]{1,60})\s{0,20}=\s{0,20}(?:[\w$]{1,60}\.)?"
     rb"(?:createRequire\(|promisify\(\s{0,20}(?:[\w$]{1,60}\.)?(?P<runs>exec|execFile)\s{0,20}\))"
 )
@@ -610,7 +612,7 @@ def _without_scheme(text: str) -> str:
     return unquote(text[7:].partition("?")[0]) if text.startswith("file://") else text
 
 
-_ESCAPE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPE = regex(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
 
 

@@ -21,6 +21,7 @@ from layerlens.ecosystems._node_commands import (
 from layerlens.ecosystems._node_resolve import Resolver
 from layerlens.errors import LayerLensError
 from layerlens.model import StaticSite
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.ecosystems import ImageView
@@ -113,7 +114,7 @@ SERVERS: dict[str, Server] = {
     "astro": Server(4321, ("dist",), ("preview", "dev"), port_options=("--port",), config="astro.config"),
 }
 
-DOES_MORE = re.compile(
+DOES_MORE = regex(
     # In a server's configuration: it passes requests on, answers some itself, encrypts, or serves below a folder.
     # vite.dev: config/server-options, config/shared-options, guide/api-plugin; webpack.js.org: configuration/
     # dev-server; cli.vuejs.org: config; docs.astro.build: reference/configuration-reference; angular.dev: cli/serve.

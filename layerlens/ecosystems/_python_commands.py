@@ -6,9 +6,10 @@ for the application.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from layerlens.patterns import regex
 
 IN_CWD: dict[str, str] = {
     # Programs that put their working directory on sys.path, and where that is said.
@@ -38,12 +39,12 @@ IN_CWD: dict[str, str] = {
 FOLDER_OPTIONS = frozenset(["--chdir", "--app-dir", "--pythonpath", "--working-dir", "--workdir", "--path"])
 """Options of those programs whose value is a further folder for modules."""
 
-MODULE_VARIABLES = re.compile(
+MODULE_VARIABLES = regex(
     r"DJANGO_SETTINGS_MODULE|CELERY_CONFIG_MODULE|\w*_APP|APP_MODULE|\w+_SETTINGS_MODULE"
 )
 """Variables that name the application's module: of Django, Flask, Celery, and of images that start any of them."""
 
-_NAMED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(:[\w.]+(?:\(.*\))?)?")
+_NAMED = regex(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(:[\w.]+(?:\(.*\))?)?")
 _WITH_VALUE = frozenset("WX")
 
 

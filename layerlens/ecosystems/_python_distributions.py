@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from layerlens.errors import LayerLensError
 from layerlens.model import EntryType, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.ecosystems import ImageView
     from layerlens.filesystem import Filesystem
 
 _TEXT_LIMIT = 1 << 20
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)")
-_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w.-]+)['\"]")
-_COMPARISON = re.compile(r"([a-z_]+)\s*(<=|>=|==|!=|<|>|not in|in)\s*['\"]([^'\"]*)['\"]")
+_REQUIREMENT = regex(r"\s*([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)")
+_EXTRA = regex(r"extra\s*==\s*['\"]([\w.-]+)['\"]")
+_COMPARISON = regex(r"([a-z_]+)\s*(<=|>=|==|!=|<|>|not in|in)\s*['\"]([^'\"]*)['\"]")
 
 _WORDS = """
     test tests testing dev develop development devel doc docs documentation lint linting typing types type mypy
@@ -267,7 +268,7 @@ def _compares(text: str, version: tuple[int, int]) -> bool:
     }.get(operator, True)
 
 
-_OTHER_TAG = re.compile(r"\.(cpython-\d+|pypy\d+-pp\d+|cp\d+)")
+_OTHER_TAG = regex(r"\.(cpython-\d+|pypy\d+-pp\d+|cp\d+)")
 
 
 def _is_foreign(name: str, tag: str) -> bool:

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from layerlens.patterns import regex
+
 if TYPE_CHECKING:
     from tree_sitter import Node
 
@@ -100,9 +102,9 @@ class Facts:
     """A syntax error and its line, where no reader could make sense of the source."""
 
 
-_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[\w.]+)?")
-_WORD = re.compile(r"[A-Za-z_]\w*")
-_SHARED_LIBRARY = re.compile(r"(?:[\w./+-]*/)?lib[\w.+-]+\.so(?:\.\d+)*|[\w.+-]+\.so\.\d+(?:\.\d+)*")
+_DOTTED = regex(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[\w.]+)?")
+_WORD = regex(r"[A-Za-z_]\w*")
+_SHARED_LIBRARY = regex(r"(?:[\w./+-]*/)?lib[\w.+-]+\.so(?:\.\d+)*|[\w.+-]+\.so\.\d+(?:\.\d+)*")
 _LOADERS = frozenset(["CDLL", "PyDLL", "LoadLibrary", "dlopen", "find_library"])
 _IMPORTERS = frozenset(["import_module", "__import__", "find_spec", "find_loader"])
 _PROGRAM_CALLS: dict[str, frozenset[str]] = {
@@ -521,22 +523,22 @@ def _is_main(test: ast.expr) -> bool:
 
 # -- by lines ------------------------------------------------------------------------------------------------
 
-_STATEMENT = re.compile(
+_STATEMENT = regex(
     rb"\n([ \t]*)(?:from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]*\bimport\b[ \t]*"
     rb"(\((?:[^)#]|#[^\n]*)*\)?|(?:[^\n\\#;]|\\\r?\n)*)"
     rb"|import[ \t]+((?:[^\n\\#;]|\\\r?\n)+))",
 )
 """A statement on a line of its own, the newline before it included: twice as fast as ``^``."""
-_LATER = re.compile(
+_LATER = regex(
     rb"[:;][ \t]*(?:from[ \t]+(\.*)[ \t]*([\w.]+)[ \t]+import[ \t]+([^\n#;()]+)|import[ \t]+([\w., \t]+))"
 )
-_CALLED = re.compile(rb"(?:import_module|__import__|find_spec)\([ \t\r\n]*[rbuf]?[\"']([.\w]*)([\"'%{]?)")
-_LIBRARY = re.compile(rb"[\"']((?:[\w./+-]*/)?lib[\w.+-]{1,60}\.so(?:\.\d+)*)[\"']")
-_FOUND = re.compile(rb"(?:CDLL|LoadLibrary|dlopen|find_library)\([ \t\r\n]*[rbu]?[\"']([\w.+/-]+)[\"']")
-_GROUP = re.compile(rb"entry_points\([ \t\r\n]*(?:group[ \t]*=[ \t]*)?[\"']([\w.:-]+)[\"']")
-_NAME = re.compile(rb"[A-Za-z_][\w.]*")
-_CHECKING = re.compile(rb"^([ \t]*)if[ \t]+(?:\w+\.)?TYPE_CHECKING[ \t]*:", re.MULTILINE)
-_MAIN = re.compile(rb"^if[ \t]+__name__[ \t]*==[ \t]*[\"']__main__[\"'][ \t]*:", re.MULTILINE)
+_CALLED = regex(rb"(?:import_module|__import__|find_spec)\([ \t\r\n]*[rbuf]?[\"']([.\w]*)([\"'%{]?)")
+_LIBRARY = regex(rb"[\"']((?:[\w./+-]*/)?lib[\w.+-]{1,60}\.so(?:\.\d+)*)[\"']")
+_FOUND = regex(rb"(?:CDLL|LoadLibrary|dlopen|find_library)\([ \t\r\n]*[rbu]?[\"']([\w.+/-]+)[\"']")
+_GROUP = regex(rb"entry_points\([ \t\r\n]*(?:group[ \t]*=[ \t]*)?[\"']([\w.:-]+)[\"']")
+_NAME = regex(rb"[A-Za-z_][\w.]*")
+_CHECKING = regex(rb"^([ \t]*)if[ \t]+(?:\w+\.)?TYPE_CHECKING[ \t]*:", re.MULTILINE)
+_MAIN = regex(rb"^if[ \t]+__name__[ \t]*==[ \t]*[\"']__main__[\"'][ \t]*:", re.MULTILINE)
 
 
 def read_quickly(source: bytes) -> Facts:

@@ -8,7 +8,6 @@ Python policy, section 2.5.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from posixpath import dirname, normpath
@@ -16,14 +15,15 @@ from typing import TYPE_CHECKING
 
 from layerlens.errors import LayerLensError
 from layerlens.model import ImagePath
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
 
-PROGRAM = re.compile(r"python(?:\d(?:\.\d+)?)?(?:d|t|m)?")
+PROGRAM = regex(r"python(?:\d(?:\.\d+)?)?(?:d|t|m)?")
 """Names of an interpreter: ``python``, ``python3``, ``python3.11``."""
 
-_VERSIONED = re.compile(r"python(\d)\.(\d+)")
+_VERSIONED = regex(r"python(\d)\.(\d+)")
 _LIBRARIES = ("lib", "lib64")
 """``sys.platlibdir`` of the distributions: lib, and Fedora's lib64."""
 _PTH_LIMIT = 1 << 20
@@ -185,8 +185,8 @@ def _read_pths(fs: Filesystem, interpreter: Interpreter, site: ImagePath) -> Non
                     interpreter.added.append(folder)
 
 
-_EDITABLE = re.compile(r"import (__editable___\w+)")
-_MAPPED = re.compile(r"'[\w.]+': ?'(/[^'\n]+)'")
+_EDITABLE = regex(r"import (__editable___\w+)")
+_MAPPED = regex(r"'[\w.]+': ?'(/[^'\n]+)'")
 
 
 def _read_editable(fs: Filesystem, interpreter: Interpreter, site: ImagePath, line: str) -> None:

@@ -21,6 +21,7 @@ from layerlens.ecosystems._os_packages import (
     with_stanzas,
 )
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -72,7 +73,7 @@ MADE_BY_SCRIPTS: dict[str, tuple[ImagePath, ...]] = {
     "shared-mime-info": ("/usr/share/mime",),  # update-mime-database(1), its trigger
 }
 
-_VERSION = re.compile(r"\d+(?:\.\d+)*")
+_VERSION = regex(r"\d+(?:\.\d+)*")
 _EXACT = {name: category for category, names in CATEGORY_BY_NAME.items() for name in names.split()}
 
 

@@ -13,7 +13,6 @@ Nothing outside reads this database for us: python-debian is GPL, python-apt nee
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -30,6 +29,7 @@ from layerlens.ecosystems._os_packages import (
     with_stanzas,
 )
 from layerlens.model import Diagnostic, EntryType, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -137,7 +137,7 @@ MADE_BY_SCRIPTS: dict[str, tuple[ImagePath, ...]] = {
     "sgml-base": ("/etc/sgml/catalog",),  # update-catalog(8)
 }
 
-_VERSION = re.compile(r"\d+(?:\.\d+)*")
+_VERSION = regex(r"\d+(?:\.\d+)*")
 _EXACT: dict[str, str] = {}
 _PREFIXES: list[tuple[str, str]] = []
 for _category, _names in CATEGORY_BY_NAME.items():
@@ -409,7 +409,7 @@ def alternatives(relation: str) -> tuple[str, ...]:
     return tuple(name[0] for name in names if name)
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.\-]*")
+_NAME = regex(r"[A-Za-z0-9][A-Za-z0-9+.\-]*")
 
 
 def _is_kept(stanza: bytes, locations: set[ImagePath], unlisted: set[tuple[str, str]]) -> bool:

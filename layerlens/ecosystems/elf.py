@@ -49,6 +49,7 @@ from layerlens.model import (
     EntryType,
     ImagePath,
 )
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -100,7 +101,7 @@ MAX_CONFIGURATION = 1 << 18
 MAX_NAMES = 500
 """Names of a folder that are looked for in a program."""
 
-_PATHS = re.compile(rb"(?<![\w.+@%/:-])/[\w.+@%/-]{2,255}")
+_PATHS = regex(rb"(?<![\w.+@%/:-])/[\w.+@%/-]{2,255}")
 """Absolute paths of a text, without those of URLs."""
 
 

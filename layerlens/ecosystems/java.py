@@ -20,6 +20,7 @@ from layerlens.ecosystems._elffile import BrokenElf, read_elf
 from layerlens.ecosystems._java_archives import Archive, BrokenArchive, open_archive, parse_properties
 from layerlens.errors import LayerLensError
 from layerlens.model import Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -36,7 +37,7 @@ NOT_ARTIFACTS = (
     *("/usr/share/", "/usr/lib/", "/.m2/", "/.gradle/", "/.ivy2/", "/.sbt/", "/.coursier/", "/opt/maven"),
 )
 
-VERSIONED = re.compile(r"(?P<name>.+?)-(?P<version>\d[0-9A-Za-z.+_-]*)\.(?:jar|war|ear)\Z")
+VERSIONED = regex(r"(?P<name>.+?)-(?P<version>\d[0-9A-Za-z.+_-]*)\.(?:jar|war|ear)\Z")
 """``artifactId-version.extension`` (Maven repository layout, default)."""
 
 DEVELOPMENT = frozenset(
@@ -64,7 +65,7 @@ DEBUGGERS = frozenset(("libjdwp.so", "libdt_socket.so"))
 """Loaded for ``-agentlib:jdwp`` alone (JPDA connection and invocation)."""
 WIDE_ARCHIVE = "classes_nocoops.jsa"
 """Mapped where object pointers are not compressed (JEP 341); without it the JVM starts, only later."""
-WIDE = re.compile(r"-XX:-UseCompressedOops|-XX:\+UseZGC|-Xmx(?:3[2-9]|[4-9]\d|\d{3,})[gG]")
+WIDE = regex(r"-XX:-UseCompressedOops|-XX:\+UseZGC|-Xmx(?:3[2-9]|[4-9]\d|\d{3,})[gG]")
 
 OPTIONS_WITH_VALUE = frozenset(
     (

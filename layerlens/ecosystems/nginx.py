@@ -17,6 +17,7 @@ from layerlens.ecosystems import Explorer, Hosting, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
 from layerlens.model import Command, Edge, ImagePath, StaticSite
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -100,7 +101,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "woff2": "font/woff2",
 }
 
-_TOKEN = re.compile(
+_TOKEN = regex(
     r"""#[^\n]*|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([{};])|((?:[^\s;{}\\]|\\.|\$\{)+)""", re.DOTALL
 )
 

@@ -19,33 +19,34 @@ from layerlens.ecosystems._options import after_options
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
 from layerlens.model import Certainty, Command, Edge, EntryType, ImagePath
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
 
-PERL = re.compile(r"c?perl[\d.]*\Z")
+PERL = regex(r"c?perl[\d.]*\Z")
 SCRIPT_LIMIT = 2 << 20
 ENDINGS = (".pl", ".pm", ".al", ".t", ".psgi", ".cgi", ".ph")
 
 LOADED_BY_OPERATORS: tuple[tuple[re.Pattern[str], tuple[str, ...], str], ...] = (
     # What perl requires by itself when a program does something: pattern, modules, where it says so.
-    (re.compile(r"\bglob\b|<[^<>=\n]*[*?][^<>\n]*>"), ("File::Glob",), "glob (perlfunc)"),
-    (re.compile(r"\$!\{|%!"), ("Errno",), "%! (perlvar)"),
-    (re.compile(r"\$[+-]\{|%[+-]\s*[);]"), ("Tie::Hash::NamedCapture",), "%+ and %- (perlvar)"),
+    (regex(r"\bglob\b|<[^<>=\n]*[*?][^<>\n]*>"), ("File::Glob",), "glob (perlfunc)"),
+    (regex(r"\$!\{|%!"), ("Errno",), "%! (perlvar)"),
+    (regex(r"\$[+-]\{|%[+-]\s*[);]"), ("Tie::Hash::NamedCapture",), "%+ and %- (perlvar)"),
     (
-        re.compile(r":encoding\(|:utf-?8\b.*\bopen\b|\buse\s+open\b"),
+        regex(r":encoding\(|:utf-?8\b.*\bopen\b|\buse\s+open\b"),
         ("PerlIO::encoding", "PerlIO", "Encode"),
         "PerlIO layers",
     ),
-    (re.compile(r":gzip\b|:via\("), ("PerlIO::via", "PerlIO"), "layers (PerlIO)"),
-    (re.compile(r"\bopen\b[^;\n]{0,200}\\[$]"), ("PerlIO::scalar", "PerlIO"), "open on a scalar (perlfunc)"),
-    (re.compile(r"\\N\{|charnames"), ("_charnames", "charnames"), r"\N{…} (charnames)"),
+    (regex(r":gzip\b|:via\("), ("PerlIO::via", "PerlIO"), "layers (PerlIO)"),
+    (regex(r"\bopen\b[^;\n]{0,200}\\[$]"), ("PerlIO::scalar", "PerlIO"), "open on a scalar (perlfunc)"),
+    (regex(r"\\N\{|charnames"), ("_charnames", "charnames"), r"\N{…} (charnames)"),
     (
-        re.compile(r"\b(?:IO::File|STDOUT->|STDERR->|STDIN->)"),
+        regex(r"\b(?:IO::File|STDOUT->|STDERR->|STDIN->)"),
         ("IO::File",),
         "methods of handles (perlfunc, open)",
     ),
-    (re.compile(r"\bdbmopen\b"), ("AnyDBM_File",), "dbmopen (perlfunc)"),
+    (regex(r"\bdbmopen\b"), ("AnyDBM_File",), "dbmopen (perlfunc)"),
 )
 COMPUTED: Mapping[str, tuple[str, ...]] = {
     # Modules that a module loads by a computed name, where that name can only be one or a few.
@@ -71,22 +72,22 @@ COMPUTED: Mapping[str, tuple[str, ...]] = {
 CHARSETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Encode loads the module of a character set by a name that Encode::Config maps.
     (
-        re.compile(r"iso-?8859|latin-?\d|cp(?:437|85\d|125\d)|windows-125|koi8|mac[A-Z]", re.IGNORECASE),
+        regex(r"iso-?8859|latin-?\d|cp(?:437|85\d|125\d)|windows-125|koi8|mac[A-Z]", re.IGNORECASE),
         "Encode::Byte",
     ),
-    (re.compile(r"utf-?(?:16|32)|ucs-?[24]", re.IGNORECASE), "Encode::Unicode"),
-    (re.compile(r"euc-?jp|shift_?jis|cp932|iso-2022-jp", re.IGNORECASE), "Encode::JP"),
-    (re.compile(r"\bgbk\b|gb2312|euc-cn|cp936", re.IGNORECASE), "Encode::CN"),
-    (re.compile(r"euc-kr|cp949", re.IGNORECASE), "Encode::KR"),
-    (re.compile(r"\bbig5", re.IGNORECASE), "Encode::TW"),
+    (regex(r"utf-?(?:16|32)|ucs-?[24]", re.IGNORECASE), "Encode::Unicode"),
+    (regex(r"euc-?jp|shift_?jis|cp932|iso-2022-jp", re.IGNORECASE), "Encode::JP"),
+    (regex(r"\bgbk\b|gb2312|euc-cn|cp936", re.IGNORECASE), "Encode::CN"),
+    (regex(r"euc-kr|cp949", re.IGNORECASE), "Encode::KR"),
+    (regex(r"\bbig5", re.IGNORECASE), "Encode::TW"),
 )
 
-_USE = re.compile(r"(?:^|[;{(\s])(?:use|no|require)\s+([A-Za-z_]\w*(?:(?:::|')\w+)*)\s*([^;\n]{0,400})")
-_FILE = re.compile(r"""(?:^|[;{(\s])(require|do)\s*\(?\s*(["'])([^"'$@\n]{1,300})\2""")
-_BASES = re.compile(r"[A-Za-z_]\w*(?:::\w+)*")
-_LIB = re.compile(r"(?:^|;)\s*use\s+lib\s+(.{1,300}?);", re.MULTILINE)
-_LIB_WORD = re.compile(r"""["']([^"'\n]{1,300})["']|qw\s*[(/\[{<]([^)/\]}>\n]{1,300})""")
-_LITERAL_MODULE = re.compile(r"""["']([A-Z]\w*(?:::\w+)+)["']""")
+_USE = regex(r"(?:^|[;{(\s])(?:use|no|require)\s+([A-Za-z_]\w*(?:(?:::|')\w+)*)\s*([^;\n]{0,400})")
+_FILE = regex(r"""(?:^|[;{(\s])(require|do)\s*\(?\s*(["'])([^"'$@\n]{1,300})\2""")
+_BASES = regex(r"[A-Za-z_]\w*(?:::\w+)*")
+_LIB = regex(r"(?:^|;)\s*use\s+lib\s+(.{1,300}?);", re.MULTILINE)
+_LIB_WORD = regex(r"""["']([^"'\n]{1,300})["']|qw\s*[(/\[{<]([^)/\]}>\n]{1,300})""")
+_LITERAL_MODULE = regex(r"""["']([A-Z]\w*(?:::\w+)+)["']""")
 
 
 class Perl(WithoutPackages):

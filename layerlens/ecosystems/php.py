@@ -20,12 +20,13 @@ from layerlens.ecosystems._options import after_options
 from layerlens.ecosystems.arguments import SHARED, clean
 from layerlens.errors import LayerLensError
 from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
 
 INSTALLED = "vendor/composer/installed.json"
-PROGRAMS = re.compile(r"(php|php-cli|php-cgi|php-fpm|phpdbg|frankenphp)-?([\d.]*)(\.default)?\Z")
+PROGRAMS = regex(r"(php|php-cli|php-cgi|php-fpm|phpdbg|frankenphp)-?([\d.]*)(\.default)?\Z")
 """Names of interpreters: php, php8.2, php83, php-fpm8.2 … (Debian, Alpine, the official images)."""
 SAPI_FOLDERS = {"php": "cli", "php-cli": "cli", "php-cgi": "cgi", "php-fpm": "fpm", "phpdbg": "phpdbg"}
 """Debian's folder of each program's configuration (php-common: /usr/share/php/*/…)."""
@@ -45,19 +46,19 @@ INI_FILES: Mapping[str, str] = {
     "error_log": "log",
 }
 
-_INI_LINE = re.compile(r"^\s*([\w.]+)(?:\[[^\]]*\])?\s*=\s*(.*?)\s*$")
-_SCAN_FOLDER = re.compile(rb"(/[\w./+-]{1,200}/conf\.d)\0")
-_CONFIG_FOLDER = re.compile(rb"\0(/[\w./+-]{0,200}(?:/php[\d.]*|/php/[\d.]+/\w+|/etc|/lib))\0")
-_EXTENSION_FOLDER = re.compile(
+_INI_LINE = regex(r"^\s*([\w.]+)(?:\[[^\]]*\])?\s*=\s*(.*?)\s*$")
+_SCAN_FOLDER = regex(rb"(/[\w./+-]{1,200}/conf\.d)\0")
+_CONFIG_FOLDER = regex(rb"\0(/[\w./+-]{0,200}(?:/php[\d.]*|/php/[\d.]+/\w+|/etc|/lib))\0")
+_EXTENSION_FOLDER = regex(
     rb"(/[\w./+-]{1,200}/(?:no-debug-(?:non-)?zts-\d{8}|php/\d{8}(?:-zts)?|php\d*/modules))\0"
 )
-_INCLUDE = re.compile(
+_INCLUDE = regex(
     r"\b(?:require|include)(?:_once)?\b\s*\(?\s*"
     r"(?:(__DIR__|dirname\(\s*__(?:FILE|DIR)__\s*(?:,\s*(\d))?\s*\))\s*\.\s*)?"
     r"""['"]([^'"$\n]{1,500})['"]"""
 )
-_AUTOLOAD_FILE = re.compile(r"(\$vendorDir|\$baseDir|__DIR__)\s*\.\s*'([^'\n]{1,500})'")
-_FPM_LINE = re.compile(r"^\s*([\w.]+(?:\[[^\]]*\])?)\s*=\s*(.*?)\s*$")
+_AUTOLOAD_FILE = regex(r"(\$vendorDir|\$baseDir|__DIR__)\s*\.\s*'([^'\n]{1,500})'")
+_FPM_LINE = regex(r"^\s*([\w.]+(?:\[[^\]]*\])?)\s*=\s*(.*?)\s*$")
 
 
 class Php:

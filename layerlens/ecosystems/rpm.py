@@ -9,7 +9,6 @@ The older formats, Berkeley DB (``Packages``, to RHEL 8) and ndb (``Packages.db`
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -26,6 +25,7 @@ from layerlens.ecosystems._os_packages import (
 )
 from layerlens.errors import LayerLensError
 from layerlens.model import Diagnostic, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     import sqlite3
@@ -126,7 +126,7 @@ FOR_PACKAGE_SCRIPTS = frozenset(
     ]
 )
 
-_VERSION = re.compile(r"\d+(?:\.\d+)*")
+_VERSION = regex(r"\d+(?:\.\d+)*")
 _EXACT: dict[str, str] = {}
 _PREFIXES: list[tuple[str, str]] = []
 for _category, _names in CATEGORY_BY_NAME.items():
@@ -236,7 +236,7 @@ def alternatives(requirement: str) -> tuple[str, ...]:
     return tuple(words[0] for side in sides if (words := side.strip(" ()").split()))
 
 
-_OPERATOR = re.compile(r"\s(or|and|with|without|if|unless|else)\s")
+_OPERATOR = regex(r"\s(or|and|with|without|if|unless|else)\s")
 
 
 def _conjuncts(requirement: str) -> list[str]:

@@ -21,12 +21,13 @@ from layerlens.ecosystems._options import after_options
 from layerlens.ecosystems.arguments import SHARED, clean, literal_files
 from layerlens.errors import LayerLensError
 from layerlens.model import Certainty, Command, Diagnostic, Edge, EntryType, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
 
-RUBY = re.compile(r"(?:ruby|jruby|truffleruby)-?[\d.]*\Z")
-BUNDLER = re.compile(r"bundler?[\d.]*\Z")
+RUBY = regex(r"(?:ruby|jruby|truffleruby)-?[\d.]*\Z")
+BUNDLER = regex(r"bundler?[\d.]*\Z")
 SPEC_LIMIT = 1 << 20
 SCRIPT_LIMIT = 2 << 20
 EXTENSION_LIMIT = 8 << 20
@@ -97,32 +98,32 @@ _ENCODING_NAMES: Mapping[str, tuple[str, ...]] = {
     r"windows-125|cp125": tuple(f"windows_125{digit}" for digit in range(8)),
     r"iso-8859": tuple(f"iso_8859_{number}" for number in range(1, 17)),
 }
-_ANY_ENCODING = re.compile("|".join(_ENCODING_NAMES), re.IGNORECASE)
+_ANY_ENCODING = regex("|".join(_ENCODING_NAMES), re.IGNORECASE)
 
-_C_FEATURE = re.compile(rb"(?<=\0)[a-z]\w{1,40}(?:/\w{1,40}){0,4}(?:\.rb|\.so)?(?=\0)")
-_REQUIRE = re.compile(
+_C_FEATURE = regex(rb"(?<=\0)[a-z]\w{1,40}(?:/\w{1,40}){0,4}(?:\.rb|\.so)?(?=\0)")
+_REQUIRE = regex(
     r"""(?:^|[\s;({&|=!])(?:Kernel\.)?(require|load|gem|require_dependency)\s*\(?\s*(['"])([^'"\n]{1,300})\2"""
 )
-_RELATIVE = re.compile(r"""\brequire_relative\s*\(?\s*(['"])([^'"\n]{1,300})\1""")
-_AUTOLOAD = re.compile(r"""\bautoload\s*\(?\s*:?['"]?[\w:]+['"]?\s*,\s*(['"])([^'"\n]{1,300})\1""")
-_PLACED = re.compile(
+_RELATIVE = regex(r"""\brequire_relative\s*\(?\s*(['"])([^'"\n]{1,300})\1""")
+_AUTOLOAD = regex(r"""\bautoload\s*\(?\s*:?['"]?[\w:]+['"]?\s*,\s*(['"])([^'"\n]{1,300})\1""")
+_PLACED = regex(
     r"""File\.(?:expand_path\(\s*['"]([^'"#\n]{1,300})['"]\s*,\s*(__dir__|__FILE__|File\.dirname\(__FILE__\))"""
     r"""|join\(\s*(__dir__|File\.dirname\(__FILE__\))\s*,\s*['"]([^'"#\n]{1,300})['"])"""
     r"""|["']\#\{(?:__dir__|File\.dirname\(__FILE__\))\}/([^'"#\n]{1,300})["']"""
 )
-_STRING = re.compile(r"""(['"])([^'"#\n]{2,200})\1""")
-_JOINED = re.compile(
+_STRING = regex(r"""(['"])([^'"#\n]{2,200})\1""")
+_JOINED = regex(
     r"""\.join\(\s*[^'"\n(]{0,100}(?:\([^()\n]{0,100}\))?[^'"\n(]{0,20}((?:['"][^'"#\n]{1,100}['"]\s*,?\s*)+)\)"""
 )
-_BINSTUB = re.compile(r"""(?:activate_bin_path|bin_path)\s*\(\s*['"]([\w.-]+)['"]\s*,\s*['"]([\w.-]+)['"]""")
-_DEPENDS = re.compile(r"""\.add_(?:runtime_)?dependency\s*\(?\s*(?:%q<([^>\n]+)>|['"]([^'"\n]+)['"])""")
-_STUB = re.compile(r"^# stub: (\S+) (\S+) (\S+) (.*)$", re.MULTILINE)
-_NAME = re.compile(r"""^\s*\w+\.name\s*=\s*['"]([^'"\n]+)['"]""", re.MULTILINE)
-_BINDIR = re.compile(r"""\.bindir\s*=\s*['"]([^'"\n]+)['"]""")
-_LICENSES = re.compile(r"""\.licenses?\s*=\s*\[?\s*['"]([^'"\n]+)['"]""")
-_GROUP = re.compile(r"^\s*group\s*\(?\s*(.*?)\)?\s+do\b")
-_GEM_LINE = re.compile(r"""^\s*gem\s*\(?\s*['"]([^'"\n]+)['"](.*)$""")
-_GEM_GROUP = re.compile(r""":?groups?:?\s*(?:=>)?\s*(\[[^\]]*\]|:\w+|['"]\w+['"])""")
+_BINSTUB = regex(r"""(?:activate_bin_path|bin_path)\s*\(\s*['"]([\w.-]+)['"]\s*,\s*['"]([\w.-]+)['"]""")
+_DEPENDS = regex(r"""\.add_(?:runtime_)?dependency\s*\(?\s*(?:%q<([^>\n]+)>|['"]([^'"\n]+)['"])""")
+_STUB = regex(r"^# stub: (\S+) (\S+) (\S+) (.*)$", re.MULTILINE)
+_NAME = regex(r"""^\s*\w+\.name\s*=\s*['"]([^'"\n]+)['"]""", re.MULTILINE)
+_BINDIR = regex(r"""\.bindir\s*=\s*['"]([^'"\n]+)['"]""")
+_LICENSES = regex(r"""\.licenses?\s*=\s*\[?\s*['"]([^'"\n]+)['"]""")
+_GROUP = regex(r"^\s*group\s*\(?\s*(.*?)\)?\s+do\b")
+_GEM_LINE = regex(r"""^\s*gem\s*\(?\s*['"]([^'"\n]+)['"](.*)$""")
+_GEM_GROUP = regex(r""":?groups?:?\s*(?:=>)?\s*(\[[^\]]*\]|:\w+|['"]\w+['"])""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ that serves Go serves here too.
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from layerlens.ecosystems._compiled import (
 )
 from layerlens.errors import LayerLensError
 from layerlens.model import Command, Diagnostic, Edge, ImageConfig, ImagePath, Package
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
@@ -33,7 +33,7 @@ CRATES = ".dep-v0"
 MAX_CRATES = 8 << 20
 """Bytes of the list, inflated (PARSING.md asks readers for a limit)."""
 MAX_STORED = 1 << 20
-STANDARD_LIBRARY = re.compile(rb"/rustc/[0-9a-f]{40}/library/|/rustc-[0-9.]{3,12}[^\0]{0,40}/library/")
+STANDARD_LIBRARY = regex(rb"/rustc/[0-9a-f]{40}/library/|/rustc-[0-9.]{3,12}[^\0]{0,40}/library/")
 """Where the standard library says it panicked: the path that its builders gave it, or a distribution's."""
 CONSTANTS = frozenset((".rodata", ".data.rel.ro", ".data"))
 

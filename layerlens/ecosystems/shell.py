@@ -23,6 +23,7 @@ from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.ecosystems.arguments import SHARED, clean, named
 from layerlens.errors import LayerLensError
 from layerlens.model import Certainty, Command, Edge, EntryType, ImagePath
+from layerlens.patterns import regex
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -83,11 +84,11 @@ _VARIABLES_BY_SOURCE = {
 }
 _SET_BY_OTHERS = frozenset(name for names in _VARIABLES_BY_SOURCE.values() for name in names.split())
 
-_UNKNOWN = re.compile("\0([^\0\1]*)\1")
+_UNKNOWN = regex("\0([^\0\1]*)\1")
 _NO_WORDS: tuple[str, ...] = ()
 _ALL_ARGS = "\0@\1"
 """A word that stands for any number of unknown ones."""
-_SCRIPT_NAME = re.compile(r"[^/]*\.(?:sh|bash|ash|zsh|envsh)\Z")
+_SCRIPT_NAME = regex(r"[^/]*\.(?:sh|bash|ash|zsh|envsh)\Z")
 _LITERAL_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"', "e": "\x1b", "0": ""}
 
 Words = tuple[str, ...]

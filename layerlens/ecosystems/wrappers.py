@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
 from layerlens.model import Command, Edge, ImagePath
+from layerlens.patterns import regex
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,12 @@ SHELL_LINES: Mapping[str, tuple[str, str, str]] = {
     "capsh": ("-c", "/bin/bash", "capsh(1), after --"),
 }
 
-RUN_PARTS_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+RUN_PARTS_NAME = regex(r"[A-Za-z0-9_-]+\Z")
 """Names that run-parts(8) runs unless told otherwise."""
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
-_AWK_COMMAND = re.compile(r'(?:system\s*\(\s*|(?:print|printf)\b[^"\n|]{0,200}\|\s*)"((?:[^"\\\n]|\\.)*)"')
-_AWK_PIPE = re.compile(r'"((?:[^"\\\n]|\\.)*)"\s*\|\s*getline')
+_ASSIGNMENT = regex(r"[A-Za-z_]\w*=", re.ASCII)
+_AWK_COMMAND = regex(r'(?:system\s*\(\s*|(?:print|printf)\b[^"\n|]{0,200}\|\s*)"((?:[^"\\\n]|\\.)*)"')
+_AWK_PIPE = regex(r'"((?:[^"\\\n]|\\.)*)"\s*\|\s*getline')
 AWKS = frozenset(["awk", "mawk", "gawk", "nawk", "original-awk"])
 MAX_FILES = 256
 

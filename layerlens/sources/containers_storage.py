@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens.model import DiffId
+from layerlens.patterns import regex
 from layerlens.sources import references
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.engine_storage import KeptImage, read_config, read_file
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from layerlens.model import Platform
     from layerlens.sources import Source, SourceLayer
 
-_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ID = regex(r"[0-9a-f]{64}", re.ASCII)
 
 
 def open_image(root: Path, image_id: str, diff_ids: Sequence[DiffId]) -> KeptImage | None:

@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 
 from layerlens.model import DiffId, EntryType
+from layerlens.patterns import regex
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.engine_storage import KeptImage, read_config, read_file
 from layerlens.sources.tarsplit import SplitLayer
 from layerlens.tarindex import LayerIndex
 
-_FOLDER = re.compile(r"[0-9a-z][0-9a-z-]{0,254}", re.ASCII)
+_FOLDER = regex(r"[0-9a-z][0-9a-z-]{0,254}", re.ASCII)
 """A cache ID: 64 hexadecimal digits, and 25 letters and digits where BuildKit made the layer."""
 
 

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from layerlens.patterns import regex
+
 MAX_ANSWER = 64 << 20
 """Bytes of an answer that are read; a description of an image has a few kilobytes."""
 
-_TARGET = re.compile(r"/[A-Za-z0-9._/:@?=-]+", re.ASCII)
+_TARGET = regex(r"/[A-Za-z0-9._/:@?=-]+", re.ASCII)
 """What may be asked for: image names need no quoting (``references.is_valid_name``)."""
 
 

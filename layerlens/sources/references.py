@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from layerlens.errors import UsageError
+from layerlens.patterns import regex
 
 Kind = Literal["engine", "docker", "podman", "path", "stdin", "docker-archive", "oci", "oci-archive"]
 
@@ -33,12 +34,12 @@ _KNOWN += "docker-archive:PATH[:NAME], oci:FOLDER[:NAME] or oci-archive:PATH[:NA
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _HOST = r"\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _DOMAIN = rf"(?:localhost|(?=[^/]*[.:A-Z])(?:{_HOST})(?::[0-9]+)?)"
-_NAME = re.compile(
+_NAME = regex(
     rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[+._-][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
-_ID = re.compile(r"(?:sha256:)?[0-9a-f]{4,64}")
+_ID = regex(r"(?:sha256:)?[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 
 from layerlens.errors import DigestMismatchError, InvalidImageError, PlatformError
 from layerlens.model import Diagnostic, DiffId, Digest, EntryType, ImagePath, Platform
+from layerlens.patterns import regex
 from layerlens.sources import FileRange, SourceLayer
 from layerlens.tarindex import TarError, index_file
 
@@ -27,8 +27,8 @@ MAX_JSON = 64 << 20
 """Largest manifest, index or config that is read, in bytes; registries refuse more than 4 MiB."""
 MAX_LAYERS = 10_000
 
-_DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha384):([0-9a-f]{96})|(sha512):([0-9a-f]{128})")
-_HEX = re.compile(r"[0-9a-f]{64}")
+_DIGEST = regex(r"(sha256):([0-9a-f]{64})|(sha384):([0-9a-f]{96})|(sha512):([0-9a-f]{128})")
+_HEX = regex(r"[0-9a-f]{64}")
 _DAMAGED = "The archive is damaged or incomplete; export or download it again."
 
 
