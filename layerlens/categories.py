@@ -34,7 +34,7 @@ CATEGORIES: tuple[str, ...] = (
 FIRST_PART = CATEGORIES.index("runtime")
 """From here on a category says what a file is part of rather than what it is for."""
 
-NONE = 255
+NONE = len(CATEGORIES)
 """Index that stands for no category: after all of them."""
 
 Table = Mapping[str, Any]

@@ -31,6 +31,8 @@ from layerlens.tarindex import MAX_HOLES, SMALL, LayerIndex, normal_path
 MAX_LINKS = 40
 """Symbolic links followed in one lookup before it counts as a loop (Linux: path_resolution(7))."""
 MAX_READ = 256 << 20
+WORTH_AN_INDEX = 20
+"""Names that are looked for in every directory, until an index by name is worth what it costs to make."""
 MAX_IMPLIED_BYTES = 1 << 29
 """Bytes of paths that may be walked to make directories which no layer holds."""
 
@@ -276,7 +278,7 @@ class Filesystem(StoredEntries):
         self._unspent = MAX_IMPLIED_BYTES
         self._buried: dict[ImagePath, int] = {}
         self._resolved_dirs: dict[str, str] = {}
-        self._by_name: dict[str, list[ImagePath]] | None = None
+        self._asked_by_name = 0
         for number in range(len(self.indexes)):
             self._apply(number)
         self._settle()
@@ -783,32 +785,32 @@ class Filesystem(StoredEntries):
         """Sorted live paths, directories excluded, whose last component is ``name``."""
         suffix = "/" + name
         children = self.children
-        return sorted(
-            directory + suffix
-            for directory in self._names().get(name, ())
-            if directory + suffix not in children
-        )
+        directories: Iterable[ImagePath]
+        if self._asked_by_name < WORTH_AN_INDEX:
+            self._asked_by_name += 1
+            directories = [directory for directory, names in children.items() if name in names]
+        else:
+            directories = self._directories_by_name.get(name, ())
+        return sorted(directory + suffix for directory in directories if directory + suffix not in children)
 
     def ending(self, suffixes: tuple[str, ...]) -> list[ImagePath]:
         """Sorted live paths, directories excluded, that end in one of ``suffixes``, none of which has a slash."""
         children = self.children
         return sorted(
             path
-            for name, directories in self._names().items()
-            if name.endswith(suffixes)
-            for directory in directories
-            if (path := f"{directory}/{name}") not in children
+            for directory, names in children.items()
+            for name in names
+            if name.endswith(suffixes) and (path := f"{directory}/{name}") not in children
         )
 
-    def _names(self) -> dict[str, list[ImagePath]]:
-        """Every name there is and the directories that have it; made at the first call."""
-        if self._by_name is None:
-            wanted: dict[str, list[ImagePath]] = {}
-            for directory, names in self.children.items():
-                for child in names:
-                    wanted.setdefault(child, []).append(directory)
-            self._by_name = wanted
-        return self._by_name
+    @cached_property
+    def _directories_by_name(self) -> dict[str, list[ImagePath]]:
+        """Every name there is and the directories that have it."""
+        found: dict[str, list[ImagePath]] = {}
+        for directory, names in self.children.items():
+            for name in names:
+                found.setdefault(name, []).append(directory)
+        return found
 
     def directories_named(self, name: str) -> list[ImagePath]:
         """Sorted live directories whose last component is ``name``."""
