@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens import report as report_module
-from layerlens.attribution import Attribution, EqualFiles, find_equal, live_duplicates
+from layerlens.attribution import Attribution, find_equal, live_duplicates
 from layerlens.beside import Beside
 from layerlens.cache import Cache
 from layerlens.categories import CATEGORIES, Classifier
@@ -37,6 +37,7 @@ from layerlens.model import (
 )
 from layerlens.report import (
     CategoryReport,
+    DuplicateGroup,
     ImageSummary,
     LayerReport,
     PackageReport,
@@ -285,15 +286,15 @@ class Image:
         With ``recommend``, also which of them are needed and what to ship; where that cannot be said (an image
         without a command, say), a diagnostic says why.
         """
-        # Comparing contents needs neither squash nor packages, so that another core can do it meanwhile.
+        # Comparing contents needs neither packages nor categories, so that another core can do it meanwhile.
         stored = StoredEntries(self.layers)
-        comparing = Beside(lambda: self._equal_files(stored))
+        comparing = Beside(lambda: self._duplicates(stored))
         try:
             attribution, made = self.attribution, self._instruction_by_layer
             texts = [None if instruction is None else instruction.text for instruction in made]
-            equal, digests = comparing.result()
+            duplicates, digests = comparing.result()
             self.fs.learn_digests(digests)
-            waste = attribution.waste(texts, live_duplicates(self.fs, equal))
+            waste = attribution.waste(texts, duplicates)
         finally:
             comparing.close()
         shadowed = attribution.shadowed_by_layer()
@@ -357,14 +358,14 @@ class Image:
             attribution=attribution,
         )
 
-    def _equal_files(self, stored: StoredEntries) -> tuple[list[EqualFiles], dict[int, bytes]]:
-        """The files of equal content, and the digests that are known now.
+    def _duplicates(self, stored: StoredEntries) -> tuple[list[DuplicateGroup], dict[int, bytes]]:
+        """The live files of equal content, and the digests that are known now.
 
         Where the next run can be told of digests, more are worth computing than it takes to compare.
         """
         equal = find_equal(stored, by_digest=any(layer.memory is not None for layer in self.layers))
         known = {gid: files.digest for files in equal for gid in files.gids}
-        return equal, known | stored.learned_digests
+        return live_duplicates(self.fs, equal), known | stored.learned_digests
 
     @cached_property
     def _default_plan(self) -> tuple[Plan | None, list[Diagnostic]]:
