@@ -53,14 +53,12 @@ def table() -> Table:
 class _Names:
     """File patterns of one context: exact names, suffixes, and the rest tried one by one."""
 
-    __slots__ = ("ends", "exact", "heads", "seen", "suffixes", "tails", "wild")
+    __slots__ = ("ends", "exact", "heads", "seen", "suffixes", "wild")
 
     def __init__(self) -> None:
         self.exact: dict[str, int] = {}
-        self.suffixes: dict[str, int] = {}
-        """By last suffix with its dot."""
-        self.tails: dict[str, list[tuple[str, int]]] = {}
-        """Longer endings by their last suffix: ``.map`` → ``.js.map``."""
+        self.suffixes: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
+        """By last suffix without its dot: what that alone says, and longer endings (of ``map``: ``.js.map``)."""
         self.wild: list[tuple[str, str, int]] = []
         """(prefix, suffix, category) of patterns with a ``*`` elsewhere."""
         self.heads: tuple[str, ...] = ()
@@ -73,10 +71,13 @@ class _Names:
         head, star, tail = pattern.partition("*")
         if not star:
             _put(self.exact, pattern, category)
-        elif not head and tail.count(".") == 1 and tail[0] == ".":
-            _put(self.suffixes, tail, category)
         elif not head and "." in tail:
-            self.tails.setdefault(tail[tail.rindex(".") :], []).append((tail, category))
+            longer, _, suffix = tail.rpartition(".")
+            alone, tails = self.suffixes.get(suffix, (NONE, ()))
+            if longer:
+                self.suffixes[suffix] = alone, (*tails, (tail, category))
+            else:
+                self.suffixes[suffix] = min(alone, category), tails
         else:
             self.add_wild(head, tail, category)
 
@@ -91,16 +92,14 @@ class _Names:
     def look(self, name: str) -> int:
         """The first category whose pattern fits, or NONE; remembered."""
         found = self.exact.get(name, NONE)
-        dot = name.rfind(".")
-        if dot >= 0:
-            suffix = name[dot:]
-            by_suffix = self.suffixes.get(suffix, NONE)
-            if by_suffix < found:
-                found = by_suffix
-            if suffix in self.tails:
-                for tail, category in self.tails[suffix]:
-                    if category < found and name.endswith(tail):
-                        found = category
+        _, dot, suffix = name.rpartition(".")
+        if dot and suffix in self.suffixes:
+            alone, tails = self.suffixes[suffix]
+            if alone < found:
+                found = alone
+            for tail, category in tails:
+                if category < found and name.endswith(tail):
+                    found = category
         if name.startswith(self.heads) or name.endswith(self.ends):
             for head, tail, category in self.wild:
                 if category < found and name.startswith(head) and name.endswith(tail):
@@ -360,7 +359,6 @@ def _with_local(names: _Names, local: Iterable[tuple[str, str | None, int]]) -> 
     more = _Names()
     more.exact = dict(names.exact)
     more.suffixes = names.suffixes
-    more.tails = names.tails
     more.wild, more.heads, more.ends = list(names.wild), names.heads, names.ends
     for head, tail, category in local:
         if tail is None:
