@@ -878,8 +878,16 @@ def open_image(
     """
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     used = cache if isinstance(cache, Cache) else Cache() if cache else None
-    opened = open_source(source, platform=wanted, progress=progress, cache=used)
+    opened = open_source(
+        source, platform=wanted, progress=progress, cache=used, meanwhile=_load_what_analysis_needs
+    )
     return Image(opened, verify_digests=verify_digests, progress=progress, cache=used)
+
+
+def _load_what_analysis_needs() -> None:
+    """Import and compile what every analysis uses, while there is nothing else to do."""
+    ecosystems()
+    Classifier()
 
 
 def inspect(image: Image | str) -> Report:

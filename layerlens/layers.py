@@ -136,7 +136,7 @@ class Layer:
                     fd = self._spool.fileno()
                     plain = FileRange(fd, 0, os.fstat(fd).st_size)
                 elif self.source.streamed:
-                    _hash_tar(self.source, cast(BinaryIO, RangeReader(plain)), f"layer {self.source.diff_id}")
+                    _check_plain(self.source, plain, f"layer {self.source.diff_id}")
                 self._plain = plain
             return self._plain
 
@@ -337,11 +337,13 @@ def _read_stored(
         progress, sum(s.compressed_bytes or 0 for s, p in zip(sources, plain, strict=True) if p is None)
     )
     hashed = [verify or source.streamed for source in sources]
-    if sum(1 for known in plain if known is None) + sum(hashed) == 0:
-        opened = _open_all_plain(
-            [(s, p) for s, p in zip(sources, plain, strict=True) if p is not None], meanwhile
-        )
-        return [(layer, False) for layer in opened]
+    at_hand = [
+        (source, known)
+        for source, known, unproved in zip(sources, plain, hashed, strict=True)
+        if known is not None and (not unproved or known.sha256 == source.diff_id)
+    ]
+    if len(at_hand) == len(sources):  # nothing has to be read whole
+        return [(layer, layer.source.streamed) for layer in _open_all_plain(at_hand, meanwhile)]
 
     def open_one(number: int) -> tuple[Layer, bool]:
         source, known = sources[number], plain[number]
@@ -350,7 +352,7 @@ def _read_stored(
             return _open_inflated(source, wants, meter), strong
         if hashed[number]:
             layer = _open_plain(source, known)
-            _hash_tar(source, cast(BinaryIO, RangeReader(known)), f"layer {number}")
+            _check_plain(source, known, f"layer {number}")
             return layer, strong and source.streamed
         return _open_plain(source, known), False
 
@@ -449,6 +451,12 @@ def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter) -> L
         blob_digest = blob_hash.digest() if source.digest else None
         _check(source, blob_digest, tar_hash.digest(), f"layer {source.diff_id}")
     return Layer(source, index, None)
+
+
+def _check_plain(source: SourceLayer, known: FileRange, what: str) -> None:
+    """As :func:`_hash_tar` of the tar at ``known``, which is only read if it was not hashed to its diff ID before."""
+    if known.sha256 != source.diff_id:
+        _hash_tar(source, cast(BinaryIO, RangeReader(known)), what)
 
 
 def _hash_tar(source: SourceLayer, tar: BinaryIO, what: str) -> None:

@@ -28,6 +28,8 @@ class FileRange:
     fd: int
     offset: int
     size: int
+    sha256: str | None = None
+    """``sha256:…`` of these bytes, where it was computed when they came in; None where it was not."""
 
 
 class Unpacked(Protocol):
@@ -136,8 +138,9 @@ def open_source(
     platform: Platform | None = None,
     progress: Progress | None = None,
     cache: Cache | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Source:
     """The image that ``source`` means, whatever the way in: see :func:`layerlens.sources.opening.open_source`."""
     from layerlens.sources import opening
 
-    return opening.open_source(source, platform=platform, progress=progress, cache=cache)
+    return opening.open_source(source, platform=platform, progress=progress, cache=cache, meanwhile=meanwhile)

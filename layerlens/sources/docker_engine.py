@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -169,8 +169,17 @@ class Engine:
         except Exception:  # only wanted for a hint
             return []
 
-    def export(self, image: EngineImage, *, progress: Progress | None, what: str) -> BinaryIO:
+    def export(
+        self,
+        image: EngineImage,
+        *,
+        progress: Progress | None,
+        what: str,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> BinaryIO:
         """The image as ``docker save`` writes it, spooled: an unnamed file, open at its first byte.
+
+        ``meanwhile`` may be called while the engine gathers the layers.
 
         Raises EngineError where the engine refuses or breaks off, SpoolError where the bytes find no room.
         """
@@ -180,15 +189,19 @@ class Engine:
             if progress is not None:
                 progress(label, done, max(size, done) if size else None)
 
-        # The engine first gathers the layers, in silence: of ten gigabytes, for minutes.
-        self._client.timeout = (_ANSWER_TIMEOUT_S, None)
         if progress is not None:
             progress(what, 0, size or None)
         done = 0
         try:
-            stream = Chunks(self._client.get_image(image.image_id))
+            stream = self._exporting(image.image_id, meanwhile)
             try:
-                file = spool(cast("BinaryIO", stream), progress=forward, expected=size or None, what=what)
+                file = spool(
+                    cast("BinaryIO", stream),
+                    progress=forward,
+                    expected=size or None,
+                    what=what,
+                    is_archive=True,
+                )
             finally:
                 done = stream.position
                 stream.close()
@@ -196,14 +209,28 @@ class Engine:
             raise
         except Exception as error:
             raise self._failed(f"exporting the image broke off after {done:,} bytes", error) from error
-        finally:
-            self._client.timeout = _ANSWER_TIMEOUT_S
         try:
             _check_end(file, self.endpoint)
         except BaseException:
             file.close()
             raise
         return file
+
+    def _exporting(self, image_id: str, meanwhile: Callable[[], object] | None) -> plainhttp.Chunked | Chunks:
+        """The bytes of an export as they come; the SDK asks where its errors are wanted or there is no Unix socket.
+
+        The engine first gathers the layers, in silence: of ten gigabytes, for minutes. So there is no time limit.
+        """
+        path = self.endpoint.socket_path
+        if self._connection is None and path is not None:
+            plain = plainhttp.stream(path, f"/images/{image_id}/get", _ANSWER_TIMEOUT_S, meanwhile)
+            if plain is not None:
+                return plain
+        self._client.timeout = (_ANSWER_TIMEOUT_S, None)
+        try:
+            return Chunks(self._client.get_image(image_id))
+        finally:
+            self._client.timeout = _ANSWER_TIMEOUT_S
 
     def storage(self) -> engine_storage.Place | None:
         """Where its own storage is; None for an engine that cannot be on this machine, or does not say."""
@@ -587,6 +614,7 @@ class EngineSource:
         progress: Progress | None,
         diagnostics: Sequence[Diagnostic] = (),
         cache: Cache | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         self._engine = engine
         self._image = image
@@ -598,6 +626,7 @@ class EngineSource:
         self._archive: Source | None = None
         self._layerless: bytes | None = None
         self._cache = cache
+        self._meanwhile = meanwhile
         self._exporting = threading.RLock()
         self._gave_up = False
 
@@ -808,7 +837,7 @@ class EngineSource:
         from layerlens.sources import docker_archive
 
         what = f"exporting {self._name} from {self._engine.endpoint.engine}"
-        file = self._engine.export(self._image, progress=self._progress, what=what)
+        file = self._engine.export(self._image, progress=self._progress, what=what, meanwhile=self._meanwhile)
         archive = docker_archive.open_archive(
             file, self._reference, None, self._identity[2], streamed=True, diff_ids_trusted=True
         )
@@ -888,11 +917,13 @@ def open_engine(
     platform: Platform | None = None,
     progress: Progress | None = None,
     cache: Cache | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> EngineSource:
     """The image ``name`` (name, tag, digest, ID or the start of one) of the first of ``engines`` that has it.
 
     ``reference`` is how the user wrote it, ``name`` itself by default. The source exports when asked for its
-    config or layers, or with a ``cache`` that knows the image, when asked for their bytes.
+    config or layers, or with a ``cache`` that knows the image, when asked for their bytes; ``meanwhile`` may be
+    called while the engine prepares that.
 
     Raises ImageNotFoundError, listing what was tried and what is spelled alike; EngineError where no engine
     answers; PlatformError where the image is there for other platforms only.
@@ -930,6 +961,7 @@ def open_engine(
                         progress=progress,
                         diagnostics=_passed_over(failed),
                         cache=cache,
+                        meanwhile=meanwhile,
                     )
                     engine = None  # the source closes it
                     return source

@@ -11,6 +11,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -32,25 +33,31 @@ def open_source(
     progress: Progress | None = None,
     stdin: BinaryIO | None = None,
     cache: Cache | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Source:
     """The image that ``source`` means, whatever the way in. The caller closes it.
 
     ``platform`` chooses among several, this machine's by default; ``progress`` hears of exports and spools;
-    ``stdin`` is read for ``-`` in place of the process's standard input; ``cache`` knows images of engines.
+    ``stdin`` is read for ``-`` in place of the process's standard input; ``cache`` knows images of engines;
+    ``meanwhile``, which does what has to be done anyway, may be called while an engine prepares an export.
 
     Raises UsageError for what can mean nothing, a SourceError where the way in fails, and InvalidImageError
     where what is there is no image.
     """
     reference = parse(source)
     if reference.kind in ("engine", "docker", "podman"):
-        return _from_engine(reference, platform, progress, cache)
+        return _from_engine(reference, platform, progress, cache, meanwhile)
     if reference.kind == "stdin":
         return _from_stdin(reference, platform, progress, stdin)
     return _from_path(reference, platform, progress)
 
 
 def _from_engine(
-    reference: Reference, platform: Platform | None, progress: Progress | None, cache: Cache | None
+    reference: Reference,
+    platform: Platform | None,
+    progress: Progress | None,
+    cache: Cache | None,
+    meanwhile: Callable[[], object] | None,
 ) -> Source:
     from layerlens.sources import docker_engine
 
@@ -67,6 +74,7 @@ def _from_engine(
             platform=platform,
             progress=progress,
             cache=cache,
+            meanwhile=meanwhile,
         )
     except (EngineError, ImageNotFoundError):
         if "podman" not in engines[reference.kind]:

@@ -1,25 +1,38 @@
 """One question to an engine over its Unix socket, without the docker SDK, whose import takes longer than the answer.
 
-HTTP/1.0 (RFC 1945): the answer has no chunks and ends where the connection does, which a few lines can read. Only
-questions are asked this way, and only where the answer is as expected; in every other case the SDK asks again, and
-says what is wrong.
+A description (:func:`get`) is asked for in HTTP/1.0 (RFC 1945): the answer has no chunks and ends where the
+connection does, which a few lines can read. An export (:func:`stream`) comes in HTTP/1.1's chunks (RFC 9112, section
+7.1), since only these tell an end from a broken connection. Only questions are asked this way, and only where the
+answer is as expected; in every other case the SDK asks again, and says what is wrong.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layerlens.patterns import regex
 
+if TYPE_CHECKING:
+    import socket
+
 MAX_ANSWER = 64 << 20
 """Bytes of an answer that are read; a description of an image has a few kilobytes."""
+MAX_HEAD = 64 << 10
+"""Bytes of status line and headers that are read, as in Python's http.client for one line of them."""
+_MAX_LINE = 4096
+"""Bytes of the line before a chunk; the number takes at most sixteen, extensions nobody uses."""
+_RECEIVED = 1 << 18
+"""Bytes of the buffer before a chunk's bytes are copied on: few enough to stay in a core's cache."""
 
 _TARGET = regex(r"/[A-Za-z0-9._/:@?=-]+", re.ASCII)
 """What may be asked for: image names need no quoting (``references.is_valid_name``)."""
+_CHUNK_SIZE = regex(rb"[0-9A-Fa-f]{1,16}")
 
 
 class Answer(NamedTuple):
@@ -42,14 +55,10 @@ def get(socket_path: Path, target: str, timeout_s: float) -> Answer | None:
         return None
     raw = _exchange(socket_path, f"GET {target} HTTP/1.0\r\nHost: engine\r\n\r\n".encode("ascii"), timeout_s)
     head, separator, body = raw.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    words = lines[0].split(" ", 2)
-    if not separator or len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+    parsed = _parsed(head) if separator else None
+    if parsed is None:
         return None
-    headers = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
+    status, headers = parsed
     version = headers.get("api-version", "").split(".")
     if "transfer-encoding" in headers or not all(part.isascii() and part.isdigit() for part in version):
         return None
@@ -59,7 +68,24 @@ def get(socket_path: Path, target: str, timeout_s: float) -> Answer | None:
         said = json.loads(body) if "json" in headers.get("content-type", "") else body.decode("utf-8")
     except (ValueError, RecursionError):
         return None
-    return Answer(int(words[1]), tuple(map(int, version)), said)
+    return Answer(status, tuple(map(int, version)), said)
+
+
+def _parsed(head: bytes) -> tuple[int, dict[str, str]] | None:
+    """Status and headers, by their names in lower case; None for what is no head of an answer."""
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ", 2)
+    if (
+        len(words) < 2
+        or not words[0].startswith("HTTP/1.")
+        or not (words[1].isascii() and words[1].isdigit())
+    ):
+        return None
+    headers = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return int(words[1]), headers
 
 
 def _exchange(socket_path: Path, request: bytes, timeout_s: float) -> bytes:
@@ -84,3 +110,134 @@ def _exchange(socket_path: Path, request: bytes, timeout_s: float) -> bytes:
             parts.append(part)
             done += len(part)
     return b""
+
+
+def stream(
+    socket_path: Path, target: str, connect_timeout_s: float, meanwhile: Callable[[], object] | None = None
+) -> Chunked | None:
+    """The body of the answer to ``GET target``; None where that is no 200, or has another form than chunks.
+
+    There is no limit to how long the answer may take. ``meanwhile`` is called once it has been asked for.
+
+    Raises OSError where nobody listens, or who does hangs up before there is an answer.
+    """
+    import socket
+
+    if not _TARGET.fullmatch(target):
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(connect_timeout_s)
+        connection.connect(str(socket_path))
+        connection.sendall(
+            f"GET {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode("ascii")
+        )
+        connection.settimeout(None)
+        if meanwhile is not None:
+            meanwhile()
+        begun = _begun(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if begun is None:
+        connection.close()
+        return None
+    return Chunked(connection, begun)
+
+
+def _begun(connection: socket.socket) -> bytes | None:
+    """What came of the body while its head was read; None where the head is not as it should be."""
+    received = b""
+    while b"\r\n\r\n" not in received and len(received) < MAX_HEAD:
+        part = connection.recv(1 << 14)
+        if not part:
+            raise ConnectionResetError("closed without an answer")
+        received += part
+    head, separator, begun = received.partition(b"\r\n\r\n")
+    parsed = _parsed(head) if separator else None
+    if parsed is None or parsed[0] != 200 or "content-encoding" in parsed[1]:
+        return None
+    return begun if parsed[1].get("transfer-encoding", "").lower() == "chunked" else None
+
+
+class Chunked(io.RawIOBase):
+    """What comes in chunks over a connection, which it takes over; ``position`` counts the bytes taken of it.
+
+    Reading raises OSError where the connection ends before the last chunk, or something else than a chunk comes.
+    """
+
+    def __init__(self, connection: socket.socket, begun: bytes) -> None:
+        super().__init__()
+        self.position = 0
+        self._connection = connection
+        self._buffer = bytearray(max(_RECEIVED, len(begun)))
+        self._buffer[: len(begun)] = begun
+        self._view = memoryview(self._buffer)
+        self._at = 0
+        self._end = len(begun)
+        """What was received and not taken is in ``_buffer[_at:_end]``."""
+        self._left = 0
+        """Bytes of the chunk at hand that were not taken."""
+        self._is_first = True
+        self._is_over = False
+
+    def readable(self) -> bool:
+        """Always: this is what it is for."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``; less than its length only behind the last chunk."""
+        view = memoryview(buffer).cast("B")
+        done, size = 0, len(view)
+        while done < size:
+            if not self._left:
+                self._left = self._next_chunk()
+                if not self._left:
+                    break
+            if self._at == self._end:
+                self._receive()
+            count = min(size - done, self._left, self._end - self._at)
+            view[done : done + count] = self._view[self._at : self._at + count]
+            self._at += count
+            self._left -= count
+            done += count
+            self.position += count
+        return done
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+        super().close()
+
+    def _next_chunk(self) -> int:
+        """The size of the next chunk; 0 for the last one, behind which nothing is looked at."""
+        if self._is_over:
+            return 0
+        if not self._is_first and self._line():
+            raise ConnectionError("a chunk is longer than it says")
+        self._is_first = False
+        digits = self._line().partition(b";")[0].strip()
+        if not _CHUNK_SIZE.fullmatch(digits):
+            raise ConnectionError("what came is not a chunk")
+        size = int(digits, 16)
+        self._is_over = not size
+        return size
+
+    def _line(self) -> bytes:
+        """What comes up to the next line break, which is taken as well."""
+        while (end := self._buffer.find(b"\r\n", self._at, self._end)) < 0:
+            if self._end - self._at > _MAX_LINE:
+                raise ConnectionError("what came is not a chunk")
+            self._receive()
+        line = bytes(self._view[self._at : end])
+        self._at = end + 2
+        return line
+
+    def _receive(self) -> None:
+        """Receive some bytes behind those that were not taken yet, which are fewer than a line has."""
+        rest = self._end - self._at
+        self._view[:rest] = self._view[self._at : self._end]
+        count = self._connection.recv_into(self._view[rest:])
+        if not count:
+            raise ConnectionResetError("closed before the last chunk")
+        self._at, self._end = 0, rest + count

@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -24,6 +24,7 @@ from layerlens.errors import InvalidImageError, SourceError, SpoolError
 
 if TYPE_CHECKING:
     from layerlens.sources import Progress
+    from layerlens.sources.membersums import Following
 
 Compression = Literal["none", "gzip", "zstd"]
 
@@ -359,6 +360,13 @@ def read_fully(stream: BinaryIO, size: int) -> bytes:
 # --- spool ----------------------------------------------------------------------------------------------
 
 
+class Spool(io.BufferedReader):
+    """A file without a name that holds what passed by, and dies with its last descriptor."""
+
+    digests: Mapping[tuple[int, int], str] = {}
+    """Of an archive: ``sha256:…`` of members by their offset and size in bytes, as computed on the way."""
+
+
 def spool_folder() -> Path:
     """Where spools go: ``$TMPDIR`` if set, else ``/var/tmp`` (``/tmp`` is memory on many systems), else /tmp.
 
@@ -383,12 +391,14 @@ def spool(
     progress: Progress | None = None,
     expected: int | None = None,
     what: str = "keeping the image",
+    is_archive: bool = False,
 ) -> BinaryIO:
-    """Read ``stream`` to its end into a temporary file without a name; the file, open at its first byte.
+    """Read ``stream`` to its end into a temporary file without a name; the :class:`Spool`, open at its first byte.
 
     The file is gone once it is closed or the process ended, by whatever means. Runs of zeros become holes,
     so that they cost no disk. ``expected`` is the number of bytes where it is known or can be guessed, for
-    ``progress`` and for errors only; ``what`` is what is being done, for both of them.
+    ``progress`` and for errors only; ``what`` is what is being done, for both of them. Where the stream
+    ``is_archive``, its members are hashed meanwhile, on another core if there is one.
 
     Raises SpoolError where the folder cannot take the bytes; whatever reading ``stream`` raises passes.
     """
@@ -397,13 +407,23 @@ def spool(
         descriptor = _nameless_file(folder)
     except OSError as error:
         raise _spool_error(error, folder, what, 0, expected) from error
+    following = None
     try:
-        _copy(stream, descriptor, folder, progress, expected, what)
+        if is_archive:
+            from layerlens.sources import membersums
+
+            following = membersums.Following()
+        try:
+            _copy(stream, descriptor, folder, progress, expected, what, following)
+        finally:
+            digests = following.finish() if following is not None else {}
         os.lseek(descriptor, 0, os.SEEK_SET)
-        return os.fdopen(descriptor, "rb")
+        kept = Spool(cast("io.RawIOBase", io.FileIO(descriptor, "rb")))
     except BaseException:
         os.close(descriptor)
         raise
+    kept.digests = digests
+    return kept
 
 
 def _nameless_file(folder: Path) -> int:
@@ -436,12 +456,14 @@ def _copy(
     progress: Progress | None,
     expected: int | None,
     what: str,
+    following: Following | None,
 ) -> None:
     readinto: Callable[[Any], int | None] | None = getattr(stream, "readinto", None)
-    buffer = bytearray(_CHUNK)
-    whole = memoryview(buffer)
+    whole = memoryview(bytearray(_CHUNK))
     written = 0
     while True:
+        if following is not None:
+            whole = following.buffer()
         if readinto is not None:
             count = readinto(whole)
             piece = whole[: count or 0]
@@ -454,6 +476,8 @@ def _copy(
         except OSError as error:
             raise _spool_error(error, folder, what, written + len(piece), expected) from error
         written += len(piece)
+        if following is not None:
+            following.passed(piece, whole)
         if progress is not None:
             progress(what, written, expected)
     try:
@@ -521,7 +545,7 @@ def seekable_plain(
                 if progress is not None:
                     progress(what, done if expected is None else reader.compressed_position, expected)
 
-            return spool(cast("BinaryIO", reader), progress=progress and forward, what=what)
+            return spool(cast("BinaryIO", reader), progress=progress and forward, what=what, is_archive=True)
         except OSError as error:
             raise SourceError(
                 f"cannot read {name}: {error.strerror or error}", "Check where it comes from."

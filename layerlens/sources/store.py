@@ -21,6 +21,7 @@ from layerlens.errors import DigestMismatchError, InvalidImageError, PlatformErr
 from layerlens.model import Diagnostic, DiffId, Digest, EntryType, ImagePath, Platform
 from layerlens.patterns import regex
 from layerlens.sources import FileRange, SourceLayer
+from layerlens.sources.spool import Spool
 from layerlens.tarindex import TarError, index_file
 
 MAX_JSON = 64 << 20
@@ -54,6 +55,7 @@ class TarStore:
         self.name = name
         self._file = file
         self._fd = file.fileno()
+        self._digests = file.digests if isinstance(file, Spool) else {}
         size = os.fstat(self._fd).st_size
         if size == 0:
             raise InvalidImageError(
@@ -103,7 +105,8 @@ class TarStore:
         row = self._row(path)
         if row is None or row in self._index.sparse:
             raise InvalidImageError(f"{self.name} lacks {path}", _DAMAGED)
-        return FileRange(self._fd, self._index.offsets[row], self._index.sizes[row])
+        offset, size = self._index.offsets[row], self._index.sizes[row]
+        return FileRange(self._fd, offset, size, self._digests.get((offset, size)))
 
     def close(self) -> None:
         """Close the file."""
