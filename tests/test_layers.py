@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,22 @@ def test_uncompressed_layers_are_hashed_when_asked_or_streamed(
     lying = source(TAR, tar=b"another", file=tmp_path / "lying", streamed=streamed)
     with pytest.raises(DigestMismatchError):
         open_layers([lying], verify=verify)
+
+
+def test_what_was_hashed_when_it_came_in_is_not_read_again(tmp_path: Path) -> None:
+    honest = source(TAR, file=tmp_path / "honest", streamed=True)
+    changed = source(TAR.replace(b"hello", b"jello"), tar=TAR, file=tmp_path / "changed", streamed=True)
+    assert honest.file_range is not None and changed.file_range is not None
+    proved = replace(changed, file_range=replace(changed.file_range, sha256=str(honest.diff_id)))
+    opened = open_layers([proved, proved])
+    assert opened[1].pread(0, 512) == TAR[:512]
+    for said in (None, "sha256:" + "0" * 64):  # not hashed, or to something else: it is read
+        unproved = replace(changed, file_range=replace(changed.file_range, sha256=said))
+        with pytest.raises(DigestMismatchError) as caught:
+            open_layers([proved, unproved])
+        assert str(honest.diff_id) in str(caught.value)
+        fine = replace(honest, file_range=replace(honest.file_range, sha256=said))
+        assert len(open_layers([proved, fine])) == 2
 
 
 def test_uncompressed_layers_are_hopped_over_otherwise(tmp_path: Path) -> None:
