@@ -200,16 +200,18 @@ class StoredEntries:
         index = self.indexes[layer]
         if index.sizes[row] > SMALL:
             return index.crcs[row] if self._alike else 0
-        if row in index.sparse or (not self._alike and index.checks != "crc32"):
+        if index.checks != "crc32-whole" and (
+            row in index.sparse or (not self._alike and index.checks != "crc32")
+        ):
             return crc32(self.read_gid(gid)) if index.sizes[row] else 0
         return index.crcs[row]
 
     @cached_property
     def _alike(self) -> bool:
-        """Whether the checks of all layers compare; a sparse file's is always computed, as a CRC-32."""
+        """Whether the checks of all layers compare; a small sparse file's is always a CRC-32, computed if need be."""
         checks = {index.checks for index in self.indexes if len(index)}
         sparse = any(index.sparse for index in self.indexes)
-        return checks <= {"crc32"} or (len(checks) == 1 and not sparse)
+        return len(checks) <= 1 and (not sparse or "crc64" not in checks)
 
     def checks_column(self) -> array[int]:
         """:meth:`check` of every regular file, by gid."""

@@ -1,7 +1,7 @@
 """Opened layers: an index, bytes by range, and digests that were checked on the way.
 
 A layer that lies uncompressed in a file is hopped over and read in place. Any other is inflated once: while
-the tar index takes what it needs, two threads hash the blob as stored and the tar it inflates to, so that what
+the tar index takes what it needs, another thread hashes the blob as stored and the tar it inflates to, so that what
 was read is what its digests name. Bytes that are asked for later, and were not kept, inflate it once more, into
 a spool that has no name.
 """
@@ -22,12 +22,13 @@ from layerlens.beside import Beside
 from layerlens.cache import Cache
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
 from layerlens.model import DiffId
+from layerlens.passing import Firsts, Lane, Passed, TarHash, passing
 from layerlens.remembered import LayerMemory, find_index, find_inflated, store_index, store_inflated
 from layerlens.sources import FileRange, Progress, SourceLayer, Unpacked
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.spool import compression_of, open_inflated, spool
 from layerlens.sources.store import RangeReader
-from layerlens.tarindex import LayerIndex, TarError, Wants, index_file, index_stream
+from layerlens.tarindex import LayerIndex, TarError, Wants, index_chunks, index_file
 
 _CHUNK = 1 << 20
 _QUEUED = 8
@@ -345,11 +346,13 @@ def _read_stored(
     if len(at_hand) == len(sources):  # nothing has to be read whole
         return [(layer, layer.source.streamed) for layer in _open_all_plain(at_hand, meanwhile)]
 
+    firsts = Firsts()
+
     def open_one(number: int) -> tuple[Layer, bool]:
         source, known = sources[number], plain[number]
         strong = source.diff_id.startswith("sha256:")
         if known is None:
-            return _open_inflated(source, wants, meter), strong
+            return _open_inflated(source, wants, meter, firsts), strong
         if hashed[number]:
             layer = _open_plain(source, known)
             _check_plain(source, known, f"layer {number}")
@@ -363,7 +366,9 @@ def _read_stored(
         # The largest first: a short one left for the end costs less than a long one.
         order = sorted(range(len(sources)), key=lambda number: -(sources[number].compressed_bytes or 0))
         futures = {number: pool.submit(open_one, number) for number in order}
-        return [futures[number].result() for number in range(len(sources))]
+        read = [futures[number].result() for number in range(len(sources))]
+        firsts.settle()
+        return read
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -434,22 +439,27 @@ def _open_plain(source: SourceLayer, known: FileRange) -> Layer:
         raise _about(source, error) from None
 
 
-def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter) -> Layer:
+def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter, firsts: Firsts) -> Layer:
     """Inflate, index, hash the blob and the tar, all at once."""
     algorithm = source.digest.partition(":")[0] if source.digest else "sha256"
-    with Hashing(algorithm) as blob_hash, Hashing("sha256") as tar_hash:
-        stored = source.open()
+    blob_hash = hashlib.new(algorithm)
+    tar_hash = TarHash(firsts)
+    stored = source.open()
+    with Lane() as lane:
         try:
-            blob = _Tee(stored, blob_hash if source.digest else None, meter)
-            tar = _Tee(open_inflated(cast(BinaryIO, blob), what=f"layer {source.diff_id}"), tar_hash, None)
-            index = index_stream(cast(BinaryIO, tar), wants)
+            blob = Passed(stored, lane, blob_hash.update if source.digest else None, meter.add)
+            tar = open_inflated(cast(BinaryIO, blob), what=f"layer {source.diff_id}")
+            chunks = passing(tar, lane, tar_hash.update)
+            index = index_chunks(chunks, wants, expect=tar_hash.expect)
             blob.drain()
         except TarError as error:
             raise _about(source, error) from None
         finally:
             stored.close()
-        blob_digest = blob_hash.digest() if source.digest else None
-        _check(source, blob_digest, tar_hash.digest(), f"layer {source.diff_id}")
+    blob_digest = f"{algorithm}:{blob_hash.hexdigest()}" if source.digest else None
+    _check(source, blob_digest, f"sha256:{tar_hash.hexdigest()}", f"layer {source.diff_id}")
+    tar_hash.digests.update(index.digests)
+    index.digests = tar_hash.digests
     return Layer(source, index, None)
 
 

@@ -8,7 +8,7 @@ engine's reading is taken: pax *global* headers are ignored.
 
 A layer that lies uncompressed in a file is read through a small window with ``pread`` and its large
 payloads are never touched; one that must be inflated passes by once, and what analysis will ask for is
-taken on the way: a SHA-256 of every regular file, and the contents of the small files that somebody wants.
+taken on the way: checksums of regular files, and the contents of the small files that somebody wants.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 import struct
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
@@ -35,6 +35,8 @@ BLOCK = 512
 WINDOW = 32 * 1024
 """Bytes read at a time where payloads are hopped over."""
 SMALL = WINDOW // 2
+_COPIED = 2 * WINDOW
+"""Bytes of a stream that are copied into the window at a time, while its chunk is still in a cache."""
 MAX_PATH = 4 << 20
 MAX_EXTENSION = 64 << 20
 """Largest pax header or GNU long name that is read; larger ones are refused, not allocated."""
@@ -65,11 +67,14 @@ _HEADER = struct.Struct("100s24s12s12s8sB188xB166x")
 _ODD = re.compile(r"/(?:\.{0,2}(?:/|$)|\.wh\.)", re.DOTALL).search
 """A path that is not normal already, or may be a whiteout."""
 
-Checks = Literal["crc32", "crc64"]
-"""``crc32``: CRC-32 of small files' payloads. ``crc64``: half of a CRC-64 of every file's, whatever its size."""
+Checks = Literal["crc32", "crc32-whole", "crc64"]
+"""``crc32``: CRC-32 of small files' payloads. ``crc32-whole``: of every file's, whatever its size. ``crc64``: half of
+a CRC-64 of every file's."""
 
 Wants = Callable[[str], bool]
 """Says of a path whether its content will be asked for."""
+Expect = Callable[[int, int, int], object]
+"""Hears of a large file that passes by: its row, where its payload starts, and its size in bytes."""
 
 
 @dataclass(slots=True)
@@ -94,8 +99,7 @@ class LayerIndex:
     mtimes: array[float] = field(default_factory=lambda: array("d"))
     """Seconds since 1970-01-01T00:00:00Z."""
     crcs: array[int] = field(default_factory=lambda: array("I"))
-    """CRC-32 of a regular file's payload of at most ``SMALL`` bytes (0 for larger and sparse ones; or what ``checks``
-    says): it thins out candidates for equal content and proves nothing."""
+    """What ``checks`` says of each regular file: it thins out candidates for equal content and proves nothing."""
     owner_table: list[tuple[int, int, int]] = field(default_factory=list)
     """Distinct (mode, uid, gid); mode is the permission bits with setuid, setgid and sticky."""
     links: dict[int, str] = field(default_factory=dict)
@@ -105,7 +109,8 @@ class LayerIndex:
     sparse: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """Of sparse files: (offset in the file, length) of each stored piece, in stored order."""
     digests: dict[int, bytes] = field(default_factory=dict)
-    """SHA-256 of regular files, where the layer passed by as a stream."""
+    """SHA-256 of regular files, where the layer passed by as a stream: of the small ones, and of large ones that may
+    have an equal."""
     contents: dict[int, bytes] = field(default_factory=dict)
     """Contents taken in passing, where the layer passed by as a stream."""
     escapes: list[str] = field(default_factory=list)
@@ -115,7 +120,8 @@ class LayerIndex:
     size: int = 0
     """Bytes of the whole uncompressed tar, end-of-archive blocks and padding included."""
     checks: Checks = "crc32"
-    """What ``crcs`` holds. Two columns compare where they hold the same."""
+    """What ``crcs`` holds. Two columns compare where they hold the same. 0 stands for what has no check, sparse files
+    but for those of ``crc32-whole`` among them."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -177,64 +183,86 @@ def index_stream(stream: BinaryIO, wants: Wants | None = None, max_content: int 
     Raises:
         TarError: as for :func:`index_file`.
     """
-    feed = _Feed(stream)
+
+    def chunks() -> Iterator[memoryview]:
+        while chunk := stream.read(1 << 20):
+            yield memoryview(chunk)
+
+    return index_chunks(chunks(), wants, max_content)
+
+
+def index_chunks(
+    chunks: Iterator[memoryview],
+    wants: Wants | None = None,
+    max_content: int = 16 << 20,
+    *,
+    expect: Expect | None = None,
+) -> LayerIndex:
+    """As :func:`index_stream`, of chunks that are valid only until the next one is asked for.
+
+    With ``expect``, files of more than ``SMALL`` bytes are not hashed but announced: at the latest while the chunk
+    after the one in which their payload starts is looked at.
+    """
+    feed = _Feed(chunks, expect)
     index = _Scanner(feed.refill, feed, wants, max_content).scan(None)
     index.size = feed.drain()
+    index.checks = "crc32-whole"
     return index
 
 
 class _Feed:
-    """A forward-only stream behind the scanner's window."""
+    """A forward-only stream behind the scanner's window: chunks, each of them valid until the next is asked for."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
+    def __init__(self, chunks: Iterator[memoryview], expect: Expect | None) -> None:
+        self.chunks = chunks
+        self.expect = expect
         self.pos = 0  # of the first byte of `rest`
         self.rest = b""
+        self.chunk = memoryview(b"")  # what follows it, as far as it was read
         self.done = 0  # bytes that were read
 
-    def read(self, size: int) -> bytes:
-        """At most ``size`` of the bytes that come next; none at the end."""
-        chunk = self.stream.read(size)
-        self.done += len(chunk)
-        return chunk
+    def more(self) -> int:
+        """Go on to the next chunk; returns its length, 0 at the end."""
+        self.chunk = next(self.chunks, memoryview(b""))
+        self.done += len(self.chunk)
+        return len(self.chunk)
+
+    def skip(self, size: int) -> bool:
+        """Pass over ``size`` bytes behind the window; false where there are fewer."""
+        while size > len(self.chunk):
+            size -= len(self.chunk)
+            if not self.more():
+                return False
+        self.chunk = self.chunk[size:]
+        return True
 
     def refill(self, pos: int) -> bytes:
         """The window at ``pos``, which is at or after the last one's start."""
         skip = pos - self.pos
-        if skip <= len(self.rest):
-            kept = self.rest[skip:]
-        else:
-            missing = skip - len(self.rest)
-            while missing:
-                chunk = self.read(min(missing, 1 << 20))
-                if not chunk:
-                    self.pos, self.rest = pos, b""
-                    return b""
-                missing -= len(chunk)
-            kept = b""
-        parts = [kept]
-        have = len(kept)
-        while have < WINDOW:
-            chunk = self.read(1 << 20)
-            if not chunk:
+        kept = self.rest[skip:]
+        if skip > len(self.rest) and not self.skip(skip - len(self.rest)):
+            self.pos, self.rest = pos, b""
+            return b""
+        while True:
+            piece = self.chunk[:_COPIED]
+            kept += piece
+            self.chunk = self.chunk[len(piece) :]
+            if len(kept) >= WINDOW or not self.more():
                 break
-            parts.append(chunk)
-            have += len(chunk)
-        self.pos, self.rest = pos, b"".join(parts)
-        return self.rest
+        self.pos, self.rest = pos, kept
+        return kept
 
-    def take(self, pos: int, size: int, consume: Callable[[bytes | memoryview], object]) -> int:
+    def take(self, pos: int, size: int, consume: Callable[[memoryview], object]) -> int:
         """Pass ``size`` bytes from ``pos`` to ``consume`` in pieces; returns how many there were."""
         start = pos - self.pos
         first = memoryview(self.rest)[start : start + size]
         consume(first)
         left = size - len(first)
-        while left:
-            chunk = self.read(min(left, 1 << 20))
-            if not chunk:
-                break
-            consume(chunk)
-            left -= len(chunk)
+        while left and (len(self.chunk) or self.more()):
+            piece = self.chunk[:left]
+            consume(piece)
+            self.chunk = self.chunk[len(piece) :]
+            left -= len(piece)
         done = size - left
         if done > len(self.rest) - start:
             self.pos, self.rest = pos + done, b""
@@ -242,7 +270,7 @@ class _Feed:
 
     def drain(self) -> int:
         """Read to the end; returns how many bytes the stream had."""
-        while self.read(1 << 20):
+        while self.more():
             pass
         self.rest = b""
         return self.done
@@ -392,11 +420,16 @@ class _Scanner:
                             crc = crc32(piece)
                         if feed is not None:
                             row = len(index.paths)
-                            index.digests[row] = sha256(piece).digest()
+                            if size > SMALL:
+                                crc = crc32(piece)
+                            if size <= SMALL or feed.expect is None:
+                                index.digests[row] = sha256(piece).digest()
+                            else:
+                                feed.expect(row, payload, size)
                             if self.wants is not None and self.wants(path):
                                 index.contents[row] = bytes(piece[: self.max_content])
                     elif feed is not None:
-                        self._pass(payload, size, path)
+                        crc = self._pass(payload, size, path)
                         window, view, start, length = b"", memoryview(b""), payload + size, 0
                         if feed.rest and feed.pos <= payload + size:
                             window, start = feed.rest, feed.pos
@@ -567,8 +600,7 @@ class _Scanner:
         if self.feed is not None:
             if pieces is None:
                 return self._pass(payload, stored, path)
-            self._pass_sparse(payload, stored, pieces, real)
-            return 0
+            return self._pass_sparse(payload, stored, pieces, real)
         if not stored or self.small < 0:
             return 0
         self._must_exist(payload, stored)
@@ -590,47 +622,58 @@ class _Scanner:
             raise TarError("the tar ends in the middle of a file", payload)
 
     def _pass(self, payload: int, size: int, path: str) -> int:
-        """Stream a payload by: SHA-256, CRC-32 if small, content if wanted."""
-        assert self.feed is not None
+        """Stream a payload by: CRC-32, SHA-256 unless others take it, content if wanted."""
+        feed = self.feed
+        assert feed is not None
         row = len(self.index.paths)
         wanted = self.wants is not None and self.wants(path)
-        if payload < self.feed.pos or payload > self.feed.pos + len(self.feed.rest):
-            self.feed.refill(payload)
-        digest = hashlib.sha256()
+        if payload < feed.pos or payload > feed.pos + len(feed.rest):
+            feed.refill(payload)
+        digest = None
+        if size <= SMALL or feed.expect is None:
+            digest = hashlib.sha256()
+        else:
+            feed.expect(row, payload, size)
         kept: list[bytes] = []
         room = self.max_content if wanted else 0
         crc = 0
 
-        def consume(piece: bytes | memoryview) -> None:
+        def consume(piece: memoryview) -> None:
             nonlocal room, crc
-            digest.update(piece)
-            if size <= SMALL:
-                crc = crc32(piece, crc)
+            crc = crc32(piece, crc)
+            if digest is not None:
+                digest.update(piece)
             if room > 0:
                 kept.append(bytes(piece[:room]))
                 room -= len(piece)
 
-        if self.feed.take(payload, size, consume) < size:
+        if feed.take(payload, size, consume) < size:
             raise TarError("the tar ends in the middle of a file", payload)
-        if size:
+        if size and digest is not None:
             self.index.digests[row] = digest.digest()
         if wanted:
             self.index.contents[row] = b"".join(kept)
-        self.window, self.start = self.feed.rest, self.feed.pos
+        self.window, self.start = feed.rest, feed.pos
         return crc
 
-    def _pass_sparse(self, payload: int, stored: int, pieces: list[tuple[int, int]], real: int) -> None:
-        """SHA-256 of a sparse file as a reader sees it: holes are zeros."""
+    def _pass_sparse(self, payload: int, stored: int, pieces: list[tuple[int, int]], real: int) -> int:
+        """SHA-256 and CRC-32 of a sparse file as a reader sees it: holes are zeros."""
         assert self.feed is not None
         if real - sum(length for _, length in pieces) > MAX_HOLES:
-            return
+            return 0
         row = len(self.index.paths)
         digest = hashlib.sha256()
-        zeros = bytes(1 << 16)
+        zeros = memoryview(bytes(1 << 16))
+        crc = 0
+
+        def consume(piece: memoryview) -> None:
+            nonlocal crc
+            digest.update(piece)
+            crc = crc32(piece, crc)
 
         def hole(length: int) -> None:
             while length > 0:
-                digest.update(zeros[: min(length, len(zeros))])
+                consume(zeros[:length])
                 length -= len(zeros)
 
         at, source = 0, payload
@@ -638,12 +681,13 @@ class _Scanner:
             hole(offset - at)
             if source < self.feed.pos or source > self.feed.pos + len(self.feed.rest):
                 self.feed.refill(source)
-            if self.feed.take(source, length, digest.update) < length:
+            if self.feed.take(source, length, consume) < length:
                 raise TarError("the tar ends in the middle of a sparse file", payload)
             at, source = offset + length, source + length
         hole(real - at)
         self.index.digests[row] = digest.digest()
         self.window, self.start = self.feed.rest, self.feed.pos
+        return crc
 
     def _old_sparse(self, header: bytes, payload: int) -> tuple[list[tuple[int, int]], int, int]:
         """GNU's old format: four pieces in the header, 21 in each extension block."""

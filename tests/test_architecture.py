@@ -16,9 +16,9 @@ PACKAGE = ROOT / "layerlens"
 # Data flows down this list and nowhere else: a module imports only from above its own line. Modules on one
 # line with others are one stage. `remembered` says what the cache keeps of a layer, `history` reads the config and
 # `layers` opens what sources hand out. `report` stands higher than in the design's list: it holds nouns alone, and
-# attribution speaks in them. `beside` knows nothing of images.
+# attribution speaks in them. `beside` and `passing` know nothing of images.
 ORDER = [
-    {"errors", "beside", "patterns"},
+    {"errors", "beside", "passing", "patterns"},
     {"model"},
     {"cache"},
     {"tarindex"},
