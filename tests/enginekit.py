@@ -34,6 +34,8 @@ class FakeEngine:
     """Path (without version) → status and body, instead of the usual answer."""
     break_off_after: int | None = None
     silent_for_s: float = 0
+    lingers_for_s: float = 0
+    """How long it takes from the last byte of an export to the chunk that ends it."""
     tells_version: bool = True
     """Whether every answer has the header Api-Version, as real engines' answers have."""
     asked: list[str] = field(default_factory=list)
@@ -121,6 +123,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             with contextlib.suppress(BrokenPipeError):
                 self.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
             sent += len(piece)
+        self.wfile.flush()
+        time.sleep(self.engine.lingers_for_s)
         with contextlib.suppress(BrokenPipeError):
             self.wfile.write(b"0\r\n\r\n")
 

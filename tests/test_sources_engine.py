@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
+import io
 import json
 import os
+import random
 import shutil
 import socketserver
 import subprocess
@@ -393,9 +396,13 @@ def _slow(answer: Callable[[Handler], None]) -> Callable[[Handler], None]:
     return slow
 
 
+@pytest.mark.parametrize("plainly", [True, False], ids=["plainly", "by-the-sdk"])
 @pytest.mark.parametrize("after", [0, 1, 40_000, len(ARCHIVE) - 1])
-def test_an_engine_that_goes_away_in_mid_export(engine: FakeEngine, tmp_path: Path, after: int) -> None:
+def test_an_engine_that_goes_away_in_mid_export(
+    engine: FakeEngine, tmp_path: Path, after: int, plainly: bool
+) -> None:
     engine.break_off_after = after
+    engine.tells_version = plainly
     descriptors = len(os.listdir("/proc/self/fd"))
     with open_engine("kit:latest") as source:
         error = failure(lambda: source.config, EngineError)
@@ -404,7 +411,9 @@ def test_an_engine_that_goes_away_in_mid_export(engine: FakeEngine, tmp_path: Pa
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2  # the server's side may close later
 
 
-def test_an_export_that_is_refused(engine: FakeEngine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("plainly", [True, False], ids=["plainly", "by-the-sdk"])
+def test_an_export_that_is_refused(engine: FakeEngine, tmp_path: Path, plainly: bool) -> None:
+    engine.tells_version = plainly
     engine.answers[f"/images/{KIT.image_id}/get"] = (500, b'{"message": "no space left on device"}')
     with open_engine("kit:latest") as source:
         error = failure(lambda: source.config, EngineError)
@@ -419,6 +428,69 @@ def test_an_error_at_the_end_of_an_export(engine: FakeEngine) -> None:
     with open_engine("kit:latest") as source:
         error = failure(lambda: source.config, EngineError)
     assert "open layer.tar-split.gz: no such file" in str(error)
+
+
+def test_an_error_in_the_middle_of_the_zeros_of_an_archive(engine: FakeEngine) -> None:
+    """What ends in zeros may be the end, or a pause; only where the archive's own end has come is there no wait."""
+    end = len(ARCHIVE.rstrip(b"\0"))
+    said = b'{"errorDetail":{"message":"gone"},"error":"gone"}'
+    engine.chunk = 512
+    engine.archive = ARCHIVE[: end + -end % 512] + bytes(512) + said
+    with open_engine("kit:latest") as source:
+        assert "gone" in str(failure(lambda: source.config, EngineError))
+
+
+def test_the_end_of_an_archive_is_the_end_of_the_export(engine: FakeEngine) -> None:
+    """An engine removes what it gathered before it ends its answer, which takes a while for a large image."""
+    engine.lingers_for_s = 5
+    begun = time.monotonic()
+    with open_engine("kit:latest") as source:
+        assert source.config == KIT.config
+        for layer, data in zip(source.layers, KIT.layers, strict=True):
+            assert layer.open().read() == data
+        assert [layer.stored_range().sha256 for layer in source.layers] == KIT.diff_ids  # type: ignore[union-attr]
+    assert time.monotonic() - begun < 3
+
+
+def test_zeros_in_a_layer_are_no_end(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk comes after a pause and ends in zeros; the archive goes on behind all of them but the last."""
+    sparse = imagekit.image([imagekit.layer({"/a": bytes(20_000), "/b": b"b" * 20_000})])
+    engine.add(sparse, "sparse:1")
+    engine.archive, engine.chunk = imagekit.tar_of(imagekit.docker_archive_old(sparse)), 4096
+    monkeypatch.setattr(Handler, "setup", _hesitant(Handler.setup))
+    with open_engine("sparse:1") as source:
+        assert [layer.open().read() for layer in source.layers] == list(sparse.layers)
+
+
+def _hesitant(setup: Callable[[Handler], None]) -> Callable[[Handler], None]:
+    """Every answer but the shortest waits a little longer than its reader before it looks whether that was all."""
+
+    class Slow:
+        def __init__(self, below: Any) -> None:
+            self._below = below
+
+        def write(self, data: bytes) -> int:
+            if len(data) > 4000:
+                time.sleep(0.012)
+            return int(self._below.write(data))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._below, name)
+
+    def slow(handler: Handler) -> None:
+        setup(handler)
+        handler.wfile = Slow(handler.wfile)  # type: ignore[assignment]
+
+    return slow
+
+
+def test_something_is_done_while_the_engine_prepares(engine: FakeEngine) -> None:
+    asked: list[list[str]] = []
+    with open_engine("kit:latest", meanwhile=lambda: asked.append(list(engine.asked))) as source:
+        assert asked == []
+        assert source.config == KIT.config
+        assert source.layers
+    assert len(asked) == 1
 
 
 def test_an_empty_export(engine: FakeEngine) -> None:
@@ -734,11 +806,12 @@ def _podman(method: str, path: str, body: bytes | None) -> None:
 
 
 def test_a_question_needs_no_sdk(engine: FakeEngine, cli: CommandLine) -> None:
-    """Importing docker takes longer than the answer; it is loaded for the export only."""
+    """Importing docker takes longer than the answer, and neither a question nor an export needs it."""
     script = (
         "import sys\n"
         "from layerlens.sources.docker_engine import open_engine\n"
-        "with open_engine('kit:latest', engines=('docker',)) as source: print(source.image_id, *source.diff_ids)\n"
+        "with open_engine('kit:latest', engines=('docker',)) as source:\n"
+        "    print(source.image_id, *(layer.diff_id for layer in source.layers))\n"
         "print('docker' in sys.modules)"
     )
     done = subprocess.run(
@@ -749,14 +822,19 @@ def test_a_question_needs_no_sdk(engine: FakeEngine, cli: CommandLine) -> None:
         check=True,
     )
     assert done.stdout.split() == [KIT.image_id, *KIT.diff_ids, "False"]
-    assert engine.asked == ["/_ping", "/images/kit:latest/json"]
+    assert engine.asked[:2] == ["/_ping", "/images/kit:latest/json"]
+    assert engine.asked[-1] == f"/images/{KIT.image_id}/get"
 
 
 def test_an_engine_that_does_not_tell_its_version_is_asked_by_the_sdk(engine: FakeEngine) -> None:
     engine.tells_version = False
     with open_engine("kit:latest", engines=("docker",)) as source:
         assert source.image_id == KIT.image_id
-    assert engine.asked == ["/_ping", "/version", "/images/kit:latest/json"]
+        assert source.config == KIT.config
+        for layer, data in zip(source.layers, KIT.layers, strict=True):
+            assert layer.open().read() == data
+    assert engine.asked[:3] == ["/_ping", "/version", "/images/kit:latest/json"]
+    assert engine.asked[-1] == f"/images/{KIT.image_id}/get"
 
 
 @pytest.mark.parametrize(
@@ -789,6 +867,97 @@ def test_a_plain_answer(folder: Path) -> None:
         assert plainhttp.get(path, "/images/a:b/json", 5) == (404, (1, 54), {"a": 1})
         assert plainhttp.get(path, "/images/a b/json", 5) is None  # would need quoting
         assert plainhttp.get(path, "/images/\r\nX: y/json", 5) is None
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def streamed(folder: Path, answer: bytes, size: int = 1 << 20) -> bytes | None:
+    with answering(folder / "socket", answer) as path:
+        stream = plainhttp.stream(path, "/images/a/get", 5)
+        if stream is None:
+            return None
+        found = b""
+        with stream:
+            while True:
+                buffer = bytearray(size)
+                count = stream.readinto(buffer)
+                found += buffer[:count]
+                assert stream.position == len(found)
+                if count < size:
+                    assert stream.readinto(buffer) == 0
+                    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+@pytest.mark.parametrize("longest", [1, 16, 17, 5000, 600_000])
+def test_chunks_of_every_size(folder: Path, size: int, longest: int) -> None:
+    """What http.client makes of the same answer is the oracle."""
+    numbers = random.Random(longest)
+    data = numbers.randbytes(min(1_500_000, longest * 50, size * 5000))
+    body, at = b"", 0
+    while at < len(data):
+        piece = data[at : at + (longest if numbers.random() < 0.7 else numbers.randint(1, longest))]
+        at += len(piece)
+        body += b"%x" % len(piece) + numbers.choice([b"", b"", b";a=b"]) + b"\r\n" + piece + b"\r\n"
+    answer = HEAD + body + b"0\r\n\r\n"
+
+    class Connection:
+        def makefile(self, *_: object) -> io.BytesIO:
+            return io.BytesIO(answer)
+
+    response = http.client.HTTPResponse(Connection())  # type: ignore[arg-type]
+    response.begin()
+    assert response.read() == data
+    assert streamed(folder, answer, size) == data
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"x" * 200_000,
+    ],
+)
+def test_what_the_sdk_is_to_ask_for(folder: Path, answer: bytes) -> None:
+    assert streamed(folder, answer) is None
+    assert plainhttp.stream(folder / "nothing", "/images/a b/get", 5) is None  # would need quoting
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"5",
+        b"5\r\n",
+        b"5\r\nabc",
+        b"5\r\nabcde",
+        b"5\r\nabcde\r\n",
+        b"5\r\nabcdefgh\r\n0\r\n\r\n",
+        b"-5\r\nabcde\r\n0\r\n\r\n",
+        b"0x5\r\nabcde\r\n0\r\n\r\n",
+        b"5_0\r\nabcde\r\n0\r\n\r\n",
+        b"\r\n0\r\n\r\n",
+        b"1" * 17 + b"\r\nx",
+        b"x" * 100_000,
+        b"5\r\nabcde" + b"x" * 100_000,
+    ],
+)
+def test_chunks_that_break_off_or_are_none(folder: Path, body: bytes) -> None:
+    with pytest.raises(OSError):
+        streamed(folder, HEAD + body)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n"])
+def test_an_answer_that_breaks_off_in_its_head(folder: Path, answer: bytes) -> None:
+    with pytest.raises(OSError):
+        streamed(folder, answer)
 
 
 def test_nobody_answers_plainly(folder: Path) -> None:

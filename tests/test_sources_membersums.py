@@ -131,7 +131,7 @@ def test_the_number_of_headers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_spooled_archive_has_them() -> None:
     data = archive(tarfile.PAX_FORMAT) + bytes(9 << 20)
-    with spool(io.BytesIO(data), is_archive=True) as file:
+    with spool(io.BytesIO(data), following=Following()) as file:
         assert cast("Spool", file).digests == expected(data)
         assert file.read() == data
     with spool(io.BytesIO(data)) as file:
@@ -141,7 +141,7 @@ def test_a_spooled_archive_has_them() -> None:
 def test_more_than_the_buffers_hold() -> None:
     content = random.Random(1).randbytes(1 << 20) * 25
     data = imagekit.tar_of([("layer.tar", imagekit.File(data=content))])
-    with spool(io.BytesIO(data), is_archive=True) as file:
+    with spool(io.BytesIO(data), following=Following()) as file:
         found = cast("Spool", file).digests
         assert set(found.values()) == {f"sha256:{hashlib.sha256(content).hexdigest()}"}
         assert file.read() == data
@@ -153,7 +153,7 @@ def test_what_reading_raises_passes_and_the_thread_ends() -> None:
             raise ConnectionResetError("gone")
 
     with pytest.raises(ConnectionResetError):
-        spool(cast("io.BufferedReader", Breaking()), is_archive=True)
+        spool(cast("io.BufferedReader", Breaking()), following=Following())
     import threading
 
     assert not [one for one in threading.enumerate() if one.name == "layerlens-members"]
@@ -196,7 +196,7 @@ def test_a_stream_whose_layers_are_not_what_the_config_lists() -> None:
     kit = imagekit.image([imagekit.layer({"/a": b"first" * 300}), imagekit.layer({"/b": b"second" * 300})])
     data = imagekit.tar_of(imagekit.docker_archive_old(kit))
     assert data.count(b"second" * 300) == 1
-    file = spool(io.BytesIO(data.replace(b"secondsecond", b"secondSecond", 1)), is_archive=True)
+    file = spool(io.BytesIO(data.replace(b"secondsecond", b"secondSecond", 1)), following=Following())
     source = open_archive(file, "-", streamed=True)
     try:
         with pytest.raises(DigestMismatchError) as caught:

@@ -34,6 +34,7 @@ from layerlens.sources import engine_storage, plainhttp, recalled, references
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
 from layerlens.sources.engine_storage import KeptImage
+from layerlens.sources.membersums import Following
 from layerlens.sources.recalled import KnownImage, KnownLayer
 from layerlens.sources.spool import Chunks, open_inflated, spool
 from layerlens.sources.tarsplit import SplitLayer
@@ -192,15 +193,16 @@ class Engine:
         if progress is not None:
             progress(what, 0, size or None)
         done = 0
+        following = Following()
         try:
-            stream = self._exporting(image.image_id, meanwhile)
+            stream = self._exporting(image.image_id, meanwhile, following.has_ended)
             try:
                 file = spool(
                     cast("BinaryIO", stream),
                     progress=forward,
                     expected=size or None,
                     what=what,
-                    is_archive=True,
+                    following=following,
                 )
             finally:
                 done = stream.position
@@ -216,14 +218,18 @@ class Engine:
             raise
         return file
 
-    def _exporting(self, image_id: str, meanwhile: Callable[[], object] | None) -> plainhttp.Chunked | Chunks:
+    def _exporting(
+        self, image_id: str, meanwhile: Callable[[], object] | None, is_whole: Callable[[], bool]
+    ) -> plainhttp.Chunked | Chunks:
         """The bytes of an export as they come; the SDK asks where its errors are wanted or there is no Unix socket.
 
-        The engine first gathers the layers, in silence: of ten gigabytes, for minutes. So there is no time limit.
+        The engine first gathers the layers, in silence: of ten gigabytes, for minutes. So there is no time limit. And
+        once all is out, it removes what it gathered before it says that this was all, which is not waited for.
         """
         path = self.endpoint.socket_path
         if self._connection is None and path is not None:
-            plain = plainhttp.stream(path, f"/images/{image_id}/get", _ANSWER_TIMEOUT_S, meanwhile)
+            target = f"/images/{image_id}/get"
+            plain = plainhttp.stream(path, target, _ANSWER_TIMEOUT_S, meanwhile, is_whole)
             if plain is not None:
                 return plain
         self._client.timeout = (_ANSWER_TIMEOUT_S, None)

@@ -19,6 +19,7 @@ from layerlens.errors import InvalidImageError
 from layerlens.tarindex import number_field
 
 _BLOCK = 512
+_ZEROS = bytes(_BLOCK)
 _SMALLEST = 2 * _BLOCK
 """Bytes of the smallest tar: its end alone. What is smaller is no layer."""
 _MOST_HEADERS = 1 << 16
@@ -36,6 +37,8 @@ class MemberDigests:
 
     def __init__(self) -> None:
         self.found: dict[tuple[int, int], str] = {}
+        self.has_ended = False
+        """Whether the two blocks of zeros have passed that an archive ends with."""
         self._position = 0
         self._header = b""
         self._headers = 0
@@ -46,6 +49,8 @@ class MemberDigests:
         self._left = 0
         """Bytes of the member's payload that have not passed yet."""
         self._following = True
+        self._empty = 0
+        """Blocks of zeros that came last."""
 
     def feed(self, piece: memoryview) -> None:
         """The bytes that come next, in whatever portions."""
@@ -71,9 +76,15 @@ class MemberDigests:
     def _start(self, header: bytes) -> None:
         """Look at a header, whose payload comes next."""
         self._headers += 1
+        if header == _ZEROS:
+            self._empty += 1
+            self.has_ended = self._empty == 2
+            self._following = not self.has_ended
+            return
+        self._empty = 0
         size = _payload(header)
         if size is None or self._headers > _MOST_HEADERS:
-            self.stop()  # the end, or nothing that can be followed
+            self.stop()
         elif header[156] in _REGULAR and size >= _SMALLEST:
             self._member, self._left, self._hash = (self._position, size), size, None
         else:
@@ -97,7 +108,7 @@ class MemberDigests:
 
 
 def _payload(header: bytes) -> int | None:
-    """Bytes of payload behind a header; None for what is none, as the zeros at an archive's end."""
+    """Bytes of payload behind a header; None for what is none."""
     try:
         checksum = number_field(header[148:156], 0)
         size = number_field(header[124:136], 0)
@@ -118,23 +129,30 @@ class Following:
         self._digests = MemberDigests()
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[tuple[memoryview, memoryview] | None] = queue.SimpleQueue()
-        for _ in range(_BUFFERS):
-            self._free.put(memoryview(bytearray(_BUFFER_BYTES)))
-        self._thread = threading.Thread(target=self._work, name="layerlens-members", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def buffer(self) -> memoryview:
-        """One that may be filled."""
+        """One that may be filled. The first call starts the thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="layerlens-members", daemon=True)
+            self._thread.start()
+            for _ in range(_BUFFERS):
+                self._free.put(memoryview(bytearray(_BUFFER_BYTES)))
         return self._free.get()
 
     def passed(self, piece: memoryview, buffer: memoryview) -> None:
         """``piece`` came next; ``buffer``, which it may be part of, is given back once it is hashed."""
         self._full.put((piece, buffer))
 
+    def has_ended(self) -> bool:
+        """Whether the archive's end was among what passed and was looked at by now."""
+        return self._digests.has_ended
+
     def finish(self) -> Mapping[tuple[int, int], str]:
         """Wait for the thread's end; the digests by offset and size in bytes."""
-        self._full.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._full.put(None)
+            self._thread.join()
         return self._digests.found
 
     def _work(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import select
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,10 @@ _MAX_LINE = 4096
 """Bytes of the line before a chunk; the number takes at most sixteen, extensions nobody uses."""
 _RECEIVED = 1 << 18
 """Bytes of the buffer before a chunk's bytes are copied on: few enough to stay in a core's cache."""
+_END = 1024
+_ZEROS = bytes(_END)
+"""What a tar ends with (POSIX.1-2017, pax, "ustar Interchange Format")."""
+_POLLED_MS = 5
 
 _TARGET = regex(r"/[A-Za-z0-9._/:@?=-]+", re.ASCII)
 """What may be asked for: image names need no quoting (``references.is_valid_name``)."""
@@ -113,11 +118,16 @@ def _exchange(socket_path: Path, request: bytes, timeout_s: float) -> bytes:
 
 
 def stream(
-    socket_path: Path, target: str, connect_timeout_s: float, meanwhile: Callable[[], object] | None = None
+    socket_path: Path,
+    target: str,
+    connect_timeout_s: float,
+    meanwhile: Callable[[], object] | None = None,
+    is_whole: Callable[[], bool] | None = None,
 ) -> Chunked | None:
     """The body of the answer to ``GET target``; None where that is no 200, or has another form than chunks.
 
-    There is no limit to how long the answer may take. ``meanwhile`` is called once it has been asked for.
+    There is no limit to how long the answer may take. ``meanwhile`` is called once it has been asked for. Where
+    nothing more comes behind a chunk that ends in zeros, ``is_whole`` says whether what was taken is all there is.
 
     Raises OSError where nobody listens, or who does hangs up before there is an answer.
     """
@@ -142,7 +152,7 @@ def stream(
     if begun is None:
         connection.close()
         return None
-    return Chunked(connection, begun)
+    return Chunked(connection, begun, is_whole)
 
 
 def _begun(connection: socket.socket) -> bytes | None:
@@ -166,10 +176,13 @@ class Chunked(io.RawIOBase):
     Reading raises OSError where the connection ends before the last chunk, or something else than a chunk comes.
     """
 
-    def __init__(self, connection: socket.socket, begun: bytes) -> None:
+    def __init__(
+        self, connection: socket.socket, begun: bytes, is_whole: Callable[[], bool] | None = None
+    ) -> None:
         super().__init__()
         self.position = 0
         self._connection = connection
+        self._is_whole = is_whole
         self._buffer = bytearray(max(_RECEIVED, len(begun)))
         self._buffer[: len(begun)] = begun
         self._view = memoryview(self._buffer)
@@ -178,7 +191,9 @@ class Chunked(io.RawIOBase):
         """What was received and not taken is in ``_buffer[_at:_end]``."""
         self._left = 0
         """Bytes of the chunk at hand that were not taken."""
-        self._is_first = True
+        self._size = 0
+        self._repeated = b""
+        """What comes between this chunk and one of the same size, as most are; empty before the first one."""
         self._is_over = False
 
     def readable(self) -> bool:
@@ -186,11 +201,13 @@ class Chunked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer``; less than its length only behind the last chunk."""
+        """Fill ``buffer``; less than its length only behind the last chunk, or where that may have been it."""
         view = memoryview(buffer).cast("B")
         done, size = 0, len(view)
         while done < size:
             if not self._left:
+                if self._is_whole is not None and self._is_between and self._pauses(view[:done]):
+                    break
                 self._left = self._next_chunk()
                 if not self._left:
                     break
@@ -209,19 +226,42 @@ class Chunked(io.RawIOBase):
         self._connection.close()
         super().close()
 
+    @property
+    def _is_between(self) -> bool:
+        """Whether of the next chunk nothing was received: at most the line break behind the last one."""
+        return self._end - self._at <= len(b"\r\n")
+
+    def _pauses(self, taken: memoryview) -> bool:
+        """Whether to hand out what was taken, or nothing more, instead of waiting for another chunk."""
+        if taken:
+            return taken[-_END:] == _ZEROS[: len(taken)] and not self._comes(0)
+        while not self._is_over and not self._comes(_POLLED_MS):
+            self._is_over = self._is_whole is not None and self._is_whole()
+        return self._is_over
+
+    def _comes(self, timeout_ms: int) -> bool:
+        """Whether there is something to receive, the connection's end included."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(timeout_ms))
+
     def _next_chunk(self) -> int:
         """The size of the next chunk; 0 for the last one, behind which nothing is looked at."""
         if self._is_over:
             return 0
-        if not self._is_first and self._line():
+        if self._repeated and self._buffer.startswith(self._repeated, self._at, self._end):
+            self._at += len(self._repeated)
+            return self._size
+        if self._repeated and self._line():
             raise ConnectionError("a chunk is longer than it says")
-        self._is_first = False
-        digits = self._line().partition(b";")[0].strip()
+        line = self._line()
+        digits = line.partition(b";")[0].strip()
         if not _CHUNK_SIZE.fullmatch(digits):
             raise ConnectionError("what came is not a chunk")
-        size = int(digits, 16)
-        self._is_over = not size
-        return size
+        self._size = int(digits, 16)
+        self._repeated = b"\r\n" + line + b"\r\n"
+        self._is_over = not self._size
+        return self._size
 
     def _line(self) -> bytes:
         """What comes up to the next line break, which is taken as well."""

@@ -391,14 +391,14 @@ def spool(
     progress: Progress | None = None,
     expected: int | None = None,
     what: str = "keeping the image",
-    is_archive: bool = False,
+    following: Following | None = None,
 ) -> BinaryIO:
     """Read ``stream`` to its end into a temporary file without a name; the :class:`Spool`, open at its first byte.
 
     The file is gone once it is closed or the process ended, by whatever means. Runs of zeros become holes,
     so that they cost no disk. ``expected`` is the number of bytes where it is known or can be guessed, for
-    ``progress`` and for errors only; ``what`` is what is being done, for both of them. Where the stream
-    ``is_archive``, its members are hashed meanwhile, on another core if there is one.
+    ``progress`` and for errors only; ``what`` is what is being done, for both of them. Where the stream is an
+    archive, ``following`` hashes its members meanwhile, on another core if there is one; it is finished here.
 
     Raises SpoolError where the folder cannot take the bytes; whatever reading ``stream`` raises passes.
     """
@@ -407,12 +407,7 @@ def spool(
         descriptor = _nameless_file(folder)
     except OSError as error:
         raise _spool_error(error, folder, what, 0, expected) from error
-    following = None
     try:
-        if is_archive:
-            from layerlens.sources import membersums
-
-            following = membersums.Following()
         try:
             _copy(stream, descriptor, folder, progress, expected, what, following)
         finally:
@@ -545,7 +540,11 @@ def seekable_plain(
                 if progress is not None:
                     progress(what, done if expected is None else reader.compressed_position, expected)
 
-            return spool(cast("BinaryIO", reader), progress=progress and forward, what=what, is_archive=True)
+            from layerlens.sources.membersums import Following
+
+            return spool(
+                cast("BinaryIO", reader), progress=progress and forward, what=what, following=Following()
+            )
         except OSError as error:
             raise SourceError(
                 f"cannot read {name}: {error.strerror or error}", "Check where it comes from."
