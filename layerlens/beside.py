@@ -28,7 +28,7 @@ class Beside(Generic[Result]):
         self._work = work
         self._pid = 0
         self._pipe = -1
-        if not _may_fork():
+        if not may_fork():
             return
         reader, writer = os.pipe()
         try:
@@ -72,7 +72,8 @@ class Beside(Generic[Result]):
         return status
 
 
-def _may_fork() -> bool:
+def may_fork() -> bool:
+    """Whether another core can be had this way, now."""
     return (
         sys.platform.startswith("linux")
         and threading.active_count() == 1

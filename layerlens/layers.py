@@ -14,27 +14,29 @@ import os
 import queue
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, TypeVar, cast
 
-from layerlens.beside import Beside
+from layerlens.beside import Beside, may_fork
 from layerlens.cache import Cache
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
 from layerlens.model import DiffId
-from layerlens.passing import Firsts, Lane, Passed, TarHash, passing
+from layerlens.passing import Firsts, Lane, Passed, Relay, TarHash, passing
 from layerlens.remembered import LayerMemory, find_index, find_inflated, store_index, store_inflated
 from layerlens.sources import FileRange, Progress, SourceLayer, Unpacked
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.spool import compression_of, open_inflated, spool
 from layerlens.sources.store import RangeReader
-from layerlens.tarindex import LayerIndex, TarError, Wants, index_chunks, index_file
+from layerlens.tarindex import Expect, LayerIndex, TarError, Wants, index_chunks, index_file
 
 _CHUNK = 1 << 20
 _QUEUED = 8
 """Chunks that may wait for a hashing thread before reading waits for it."""
 _WORTH_A_FORK = 64 << 20
 """Bytes of uncompressed layers from which on indexing them on two cores is worth a process."""
+_STREAMS_WORTH_A_FORK = 8 << 20
+"""The same, of layers as they are stored compressed."""
 _HEADERS_WORTH_A_FORK = 256 << 10
 """The same, of what an engine stores of the headers of unpacked layers."""
 _PIPED = 2048
@@ -130,10 +132,10 @@ class Layer:
                 if plain is None:
                     with Hashing("sha256") as tar_hash:
                         blob = open_inflated(self.source.open(), what=f"layer {self.source.diff_id}")
-                        tar = cast(BinaryIO, _Tee(blob, tar_hash, None))
+                        tar = cast(BinaryIO, _Tee(blob, tar_hash))
                         self._spool = spool(tar, what="inflating a layer")
                         blob.close()
-                        _check(self.source, None, tar_hash.digest(), f"layer {self.source.diff_id}")
+                        _check(self.source, tar_hash.digest(), f"layer {self.source.diff_id}")
                     fd = self._spool.fileno()
                     plain = FileRange(fd, 0, os.fstat(fd).st_size)
                 elif self.source.streamed:
@@ -347,17 +349,30 @@ def _read_stored(
         return [(layer, layer.source.streamed) for layer in _open_all_plain(at_hand, meanwhile)]
 
     firsts = Firsts()
+    wanted = _Wanted(wants, meter, firsts)
 
     def open_one(number: int) -> tuple[Layer, bool]:
         source, known = sources[number], plain[number]
         strong = source.diff_id.startswith("sha256:")
         if known is None:
-            return _open_inflated(source, wants, meter, firsts), strong
+            return wanted.open(source), strong
         if hashed[number]:
             layer = _open_plain(source, known)
             _check_plain(source, known, f"layer {number}")
             return layer, strong and source.streamed
         return _open_plain(source, known), False
+
+    streams = {number: s.compressed_bytes or 0 for number, s in enumerate(sources) if plain[number] is None}
+    if may_fork() and len(streams) > 1 and sum(streams.values()) >= _STREAMS_WORTH_A_FORK:
+        passed = _inflate_beside(sources, streams, wanted, meanwhile)
+        done = [
+            (passed[number], sources[number].diff_id.startswith("sha256:"))
+            if number in passed
+            else open_one(number)
+            for number in range(len(sources))
+        ]
+        firsts.settle()
+        return done
 
     from concurrent.futures import ThreadPoolExecutor  # five milliseconds that an uncompressed image saves
 
@@ -371,6 +386,52 @@ def _read_stored(
         return read
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _inflate_beside(
+    sources: Sequence[SourceLayer],
+    costs: Mapping[int, int],
+    wanted: _Wanted,
+    meanwhile: Callable[[], object] | None,
+) -> dict[int, Layer]:
+    """Layers that are inflated, by number, on two cores: in a forked child, whose tars this process hashes, and here.
+
+    Those are missing that failed, or that come after one that failed: to be read again in their order, so that errors
+    are the same.
+    """
+    relay = Relay(wanted.firsts, wanted.meter.add)
+    home = os.getpid()
+    broken: list[int] = []
+
+    def follow() -> None:
+        relay.follow()
+        if meanwhile is not None:
+            meanwhile()
+
+    def work(number: int) -> Layer | LayerIndex | None:
+        is_child = os.getpid() != home
+        if broken and (is_child or number > min(broken)):
+            return None
+        try:
+            return wanted.send(number, sources[number], relay) if is_child else wanted.open(sources[number])
+        except LayerLensError:
+            broken.append(number)
+            return None
+
+    try:
+        passed = _shared_out(costs, work, 0, follow)
+    finally:
+        relay.close()
+    layers: dict[int, Layer] = {}
+    for number, result in passed.items():
+        if isinstance(result, LayerIndex):
+            try:
+                layers[number] = _checked(sources[number], result, relay.hashes[number])
+            except DigestMismatchError:  # raised again in its turn
+                continue
+        elif result is not None:
+            layers[number] = result
+    return layers
 
 
 def _plain_range(source: SourceLayer) -> FileRange | None:
@@ -439,25 +500,60 @@ def _open_plain(source: SourceLayer, known: FileRange) -> Layer:
         raise _about(source, error) from None
 
 
-def _open_inflated(source: SourceLayer, wants: Wants | None, meter: _Meter, firsts: Firsts) -> Layer:
-    """Inflate, index, hash the blob and the tar, all at once."""
-    algorithm = source.digest.partition(":")[0] if source.digest else "sha256"
-    blob_hash = hashlib.new(algorithm)
-    tar_hash = TarHash(firsts)
-    stored = source.open()
-    with Lane() as lane:
-        try:
-            blob = Passed(stored, lane, blob_hash.update if source.digest else None, meter.add)
-            tar = open_inflated(cast(BinaryIO, blob), what=f"layer {source.diff_id}")
-            chunks = passing(tar, lane, tar_hash.update)
-            index = index_chunks(chunks, wants, expect=tar_hash.expect)
-            blob.drain()
-        except TarError as error:
-            raise _about(source, error) from None
-        finally:
-            stored.close()
-    blob_digest = f"{algorithm}:{blob_hash.hexdigest()}" if source.digest else None
-    _check(source, blob_digest, f"sha256:{tar_hash.hexdigest()}", f"layer {source.diff_id}")
+class _Wanted:
+    """What is wanted of layers that are inflated, and where their large files are compared."""
+
+    def __init__(self, wants: Wants | None, meter: _Meter, firsts: Firsts) -> None:
+        self._wants = wants
+        self.meter = meter
+        self.firsts = firsts
+
+    def open(self, source: SourceLayer) -> Layer:
+        """Inflate, index, hash the blob and the tar, all at once."""
+        tar_hash = TarHash(self.firsts)
+
+        def chunks(tar: BinaryIO, lane: Lane) -> Iterator[memoryview]:
+            return passing(tar, lane, tar_hash.update)
+
+        index = self._index(source, chunks, tar_hash.expect, self.meter.add)
+        return _checked(source, index, tar_hash)
+
+    def send(self, number: int, source: SourceLayer, relay: Relay) -> LayerIndex:
+        """The same, but for hashing the tar, which the parent of this process does."""
+        index = self._index(source, lambda tar, _: relay.passing(tar), relay.expect, relay.count)
+        relay.end(number)
+        return index
+
+    def _index(
+        self,
+        source: SourceLayer,
+        chunks: Callable[[BinaryIO, Lane], Iterator[memoryview]],
+        expect: Expect,
+        count: Callable[[int], object],
+    ) -> LayerIndex:
+        algorithm = source.digest.partition(":")[0] if source.digest else "sha256"
+        blob_hash = hashlib.new(algorithm)
+        what = f"layer {source.diff_id}"
+        stored = source.open()
+        with Lane() as lane:
+            try:
+                blob = Passed(stored, lane, blob_hash.update if source.digest else None, count)
+                tar = open_inflated(cast(BinaryIO, blob), what=what)
+                index = index_chunks(chunks(tar, lane), self._wants, expect=expect)
+                blob.drain()
+            except TarError as error:
+                raise _about(source, error) from None
+            finally:
+                stored.close()
+        digest = f"{algorithm}:{blob_hash.hexdigest()}"
+        if source.digest is not None and digest != source.digest:
+            raise DigestMismatchError(f"{what} is stored as {source.digest} but hashes to {digest}", _DAMAGED)
+        return index
+
+
+def _checked(source: SourceLayer, index: LayerIndex, tar_hash: TarHash) -> Layer:
+    """The layer, whose tar has passed; its files' digests are those that were computed with the tar's."""
+    _check(source, f"sha256:{tar_hash.hexdigest()}", f"layer {source.diff_id}")
     tar_hash.digests.update(index.digests)
     index.digests = tar_hash.digests
     return Layer(source, index, None)
@@ -472,13 +568,11 @@ def _check_plain(source: SourceLayer, known: FileRange, what: str) -> None:
 def _hash_tar(source: SourceLayer, tar: BinaryIO, what: str) -> None:
     """Read an uncompressed tar to its end, and raise DigestMismatchError where the diff ID names another."""
     with Hashing("sha256") as tar_hash, tar:
-        _Tee(tar, tar_hash, None).drain()
-        _check(source, None, tar_hash.digest(), what)
+        _Tee(tar, tar_hash).drain()
+        _check(source, tar_hash.digest(), what)
 
 
-def _check(source: SourceLayer, blob: str | None, tar: str, what: str) -> None:
-    if blob is not None and source.digest is not None and blob != source.digest:
-        raise DigestMismatchError(f"{what} is stored as {source.digest} but hashes to {blob}", _DAMAGED)
+def _check(source: SourceLayer, tar: str, what: str) -> None:
     algorithm, _, _ = source.diff_id.partition(":")
     if algorithm == "sha256" and tar != source.diff_id:
         raise DigestMismatchError(
@@ -528,34 +622,26 @@ class Hashing:
 
 
 class _Tee(io.RawIOBase):
-    """A stream that passes what is read to a hash, and counts it."""
+    """A stream that passes what is read to a hash."""
 
-    def __init__(self, stream: BinaryIO, hashing: Hashing | None, meter: _Meter | None) -> None:
+    def __init__(self, stream: BinaryIO, hashing: Hashing) -> None:
         super().__init__()
         self._stream = stream
         self._hashing = hashing
-        self._meter = meter
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
         chunk = self._stream.read(_CHUNK if size is None or size < 0 else size)
-        self._passed(chunk)
+        if chunk:
+            self._hashing.update(chunk)
         return chunk
 
     def readinto(self, buffer: Any) -> int:
-        chunk = self._stream.read(len(buffer))
+        chunk = self.read(len(buffer))
         buffer[: len(chunk)] = chunk
-        self._passed(chunk)
         return len(chunk)
-
-    def _passed(self, chunk: bytes) -> None:
-        if chunk:
-            if self._hashing is not None:
-                self._hashing.update(chunk)
-            if self._meter is not None:
-                self._meter.add(len(chunk))
 
     def drain(self) -> None:
         """Read what is left."""

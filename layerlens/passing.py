@@ -9,8 +9,12 @@ bytes, or somebody has found a collision of SHA-256.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import mmap
+import os
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -263,3 +267,112 @@ class Passed(io.RawIOBase):
         rest = memoryview(bytearray(STORED_BYTES))
         while self.readinto(rest):
             pass
+
+
+_RECORD = struct.Struct("<BQQQ")
+_EXPECT, _CHUNK, _COUNT, _END = range(4)
+_RELAYED = 8
+"""Buffers between two processes."""
+
+
+class Relay:
+    """Tars that a forked child reads, hashed by its parent, which has seen the files of both.
+
+    The child fills buffers that both have in memory; one pipe says what is in them, the other which are free again.
+    """
+
+    def __init__(self, firsts: Firsts, count: Callable[[int], object]) -> None:
+        self._firsts = firsts
+        self._count = count
+        self.hashes: dict[int, TarHash] = {}
+        """Of each layer that has passed, by its number."""
+        self._memory = memoryview(mmap.mmap(-1, _RELAYED * CHUNK_BYTES))
+        self._records = os.pipe()
+        self._free = os.pipe()
+        self._closed: set[int] = set()
+        os.write(self._free[1], bytes(range(_RELAYED)))
+        self._thread: threading.Thread | None = None
+
+    def _buffer(self, number: int) -> memoryview:
+        return self._memory[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
+
+    # -- in the parent -------------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Hash what the child sends, on a thread of its own; to be called once it was forked."""
+        self._close(self._records[1], self._free[0])
+        self._thread = threading.Thread(target=self._hash, name="layerlens-hash", daemon=True)
+        self._thread.start()
+
+    def _hash(self) -> None:
+        """Hash until the child has no more. Whatever goes wrong here ends the child too: it gets no buffers then."""
+        current = TarHash(self._firsts)
+        try:
+            with os.fdopen(self._records[0], "rb", closefd=False) as records:
+                while len(record := records.read(_RECORD.size)) == _RECORD.size:
+                    kind, one, two, three = _RECORD.unpack(record)
+                    if kind == _EXPECT:
+                        current.expect(one, two, three)
+                    elif kind == _CHUNK:
+                        current.update(self._buffer(one)[:two])
+                        with contextlib.suppress(BrokenPipeError):  # it has sent all, and needs no more
+                            os.write(self._free[1], bytes([one]))
+                    elif kind == _COUNT:
+                        self._count(one)
+                    else:
+                        self.hashes[one] = current
+                        current = TarHash(self._firsts)
+        finally:
+            self._close(self._records[0], self._free[1])
+
+    def close(self) -> None:
+        """Wait until all is hashed that the child has sent; it has ended, or is about to."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._close(*self._records, *self._free)
+
+    def _close(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            if descriptor not in self._closed:
+                self._closed.add(descriptor)
+                os.close(descriptor)
+
+    # -- in the child --------------------------------------------------------------------------------------
+
+    def _send(self, kind: int, one: int, two: int = 0, three: int = 0) -> None:
+        os.write(self._records[1], _RECORD.pack(kind, one, two, three))
+
+    def expect(self, row: int, start: int, size: int) -> None:
+        """As :meth:`TarHash.expect`."""
+        self._send(_EXPECT, row, start, size)
+
+    def count(self, size: int) -> None:
+        """``size`` more bytes of a blob were read."""
+        self._send(_COUNT, size)
+
+    def passing(self, stream: BinaryIO) -> Iterator[memoryview]:
+        """As :func:`passing`."""
+        self._close(self._records[0], self._free[1])  # the parent's ends, or nobody would learn of its death
+        before: tuple[int, int] | None = None
+        readinto: Callable[[memoryview], int] = stream.readinto  # type: ignore[attr-defined]
+        while True:
+            given = os.read(self._free[0], 1)
+            if not given:
+                raise BrokenPipeError("nobody hashes what is sent")
+            number = given[0]
+            buffer = self._buffer(number)
+            count = readinto(buffer)
+            if not count:
+                break
+            yield buffer[:count]
+            if before is not None:
+                self._send(_CHUNK, *before)
+            before = (number, count)
+        if before is not None:
+            self._send(_CHUNK, *before)
+        self._send(_CHUNK, number, 0)
+
+    def end(self, layer: int) -> None:
+        """All of a layer has passed."""
+        self._send(_END, layer)

@@ -20,7 +20,7 @@ def children() -> list[str]:
 
 @pytest.fixture
 def forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_may_fork", lambda: True)
+    monkeypatch.setattr(module, "may_fork", lambda: True)
 
 
 def test_the_child_does_it(forks: None) -> None:

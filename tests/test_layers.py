@@ -6,14 +6,17 @@ import gzip
 import hashlib
 import io
 import os
+import random
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from imagekit import DIR, compress, layer
 
+from layerlens import layers
 from layerlens.errors import DigestMismatchError, InvalidImageError
-from layerlens.layers import open_layers
+from layerlens.layers import Layer, open_layers
 from layerlens.model import DiffId, Digest
 from layerlens.sources import FileRange, SourceLayer
 
@@ -125,3 +128,82 @@ def test_many_layers_come_back_in_order() -> None:
     tars = [layer({f"/{n}": b"x" * n * 1000}) for n in range(12)]
     opened = open_layers([source(gzip.compress(tar), tar=tar) for tar in tars])
     assert [one.index.paths for one in opened] == [[f"/{n}"] for n in range(12)]
+
+
+def _streams() -> list[bytes]:
+    """Tars of several layers with files in common, large and small ones."""
+    shared = {f"/shared/{size}": random.Random(size).randbytes(size) for size in (9, 40_000, 700_000)}
+    own = [{f"/own/{number}": random.Random(number).randbytes(300_000 + 7 * number)} for number in range(6)]
+    return [layer({**shared, **files, "/etc/motd": b"hello"}) for files in own]
+
+
+def _seen(opened: list[Layer]) -> list[tuple[list[str], dict[int, bytes], list[int]]]:
+    return [(one.index.paths, one.index.contents, list(one.index.crcs)) for one in opened]
+
+
+def test_a_forked_child_and_threads_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    tars = _streams()
+    sources = [source(gzip.compress(tar, 1), tar=tar) for tar in tars]
+    monkeypatch.setattr(layers, "_STREAMS_WORTH_A_FORK", 0)
+    forked: list[int] = []
+    monkeypatch.setattr(os, "fork", lambda fork=os.fork: forked.append(0) or fork())
+    results = []
+    for may_fork in (True, False):
+        monkeypatch.setattr(layers, "may_fork", lambda may=may_fork: may)
+        opened = open_layers(sources, lambda path: path == "/etc/motd")
+        results.append(_seen(opened))
+        for one, tar in zip(opened, tars, strict=True):
+            digests = {path: one.index.digests.get(row) for row, path in enumerate(one.index.paths)}
+            for path in ("/shared/9", "/shared/40000", "/shared/700000"):
+                row = one.index.paths.index(path)
+                content = tar[one.index.offsets[row] : one.index.offsets[row] + one.index.sizes[row]]
+                assert digests[path] == hashlib.sha256(content).digest()
+    assert results[0] == results[1]
+    assert len(forked) == (1 if threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1 else 0)
+
+
+@pytest.mark.parametrize("broken", [(0,), (5,), (2, 4), (0, 1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("how", ["cut", "blob", "diff_id", "tar"])
+def test_the_first_broken_layer_is_told_of_whoever_read_it(
+    monkeypatch: pytest.MonkeyPatch, broken: tuple[int, ...], how: str
+) -> None:
+    sources = []
+    for number, tar in enumerate(_streams()):
+        blob = gzip.compress(tar, 1)
+        if number not in broken:
+            sources.append(source(blob, tar=tar))
+        elif how == "cut":
+            sources.append(source(blob[: -1000 - number], tar=tar))
+        elif how == "blob":
+            sources.append(source(blob, tar=tar, digest=f"sha256:{number:064}"))
+        elif how == "diff_id":
+            sources.append(source(blob, tar=b"%d" % number))
+        else:
+            sources.append(source(gzip.compress(tar[:-5000], 1), tar=tar[:-5000]))
+    monkeypatch.setattr(layers, "_STREAMS_WORTH_A_FORK", 0)
+    messages = []
+    for may_fork in (True, False):
+        monkeypatch.setattr(layers, "may_fork", lambda may=may_fork: may)
+        with pytest.raises(InvalidImageError) as caught:
+            open_layers(sources)
+        messages.append((type(caught.value), str(caught.value)))
+    assert messages[0] == messages[1]
+    assert sources[broken[0]].diff_id[:19] in messages[0][1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="forks on Linux only")
+def test_what_a_child_does_not_bring_is_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    tars = _streams()
+    monkeypatch.setattr(layers, "_STREAMS_WORTH_A_FORK", 0)
+    monkeypatch.setattr(layers, "may_fork", lambda: True)
+    home = os.getpid()
+    read = layers.Passed.readinto
+
+    def dying(self: layers.Passed, buffer: bytearray) -> int:
+        if os.getpid() != home:
+            os._exit(9)
+        return read(self, buffer)
+
+    monkeypatch.setattr(layers.Passed, "readinto", dying)
+    opened = open_layers([source(gzip.compress(tar, 1), tar=tar) for tar in tars])
+    assert [len(one.index) for one in opened] == [5] * len(tars)
