@@ -535,9 +535,12 @@ class _Wanted:
         blob_hash = hashlib.new(algorithm)
         what = f"layer {source.diff_id}"
         stored = source.open()
+        unbuffered: BinaryIO = getattr(
+            stored, "raw", stored
+        )  # it is read in large pieces, which need no buffer
         with Lane() as lane:
             try:
-                blob = Passed(stored, lane, blob_hash.update if source.digest else None, count)
+                blob = Passed(unbuffered, lane, blob_hash.update if source.digest else None, count)
                 tar = open_inflated(cast(BinaryIO, blob), what=what)
                 index = index_chunks(chunks(tar, lane), self._wants, expect=expect)
                 blob.drain()
