@@ -154,7 +154,8 @@ class TarHash:
 class Lane:
     """A thread that consumes pieces of buffers in the order in which they are put, and gives the buffers back."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "layerlens-hash") -> None:
+        self._name = name
         self._jobs: SimpleQueue[tuple[Callable[[memoryview], object], memoryview, int, Buffers] | None]
         self._jobs = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -171,7 +172,7 @@ class Lane:
     ) -> None:
         """Have the first ``count`` bytes of ``buffer`` consumed; it goes ``back`` afterwards."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="layerlens-hash", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self._jobs.put((consume, buffer, count, back))
 

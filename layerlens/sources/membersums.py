@@ -10,12 +10,11 @@ Format: POSIX.1-2017, pax, "ustar Interchange Format"; numbers in base 256 are G
 from __future__ import annotations
 
 import hashlib
-import queue
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 from layerlens.errors import InvalidImageError
+from layerlens.passing import Buffers, Lane, buffers
 from layerlens.tarindex import number_field
 
 _BLOCK = 512
@@ -127,22 +126,19 @@ class Following:
 
     def __init__(self) -> None:
         self._digests = MemberDigests()
-        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[tuple[memoryview, memoryview] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._lane = Lane("layerlens-members")
+        self._free: Buffers | None = None
 
     def buffer(self) -> memoryview:
-        """One that may be filled. The first call starts the thread."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="layerlens-members", daemon=True)
-            self._thread.start()
-            for _ in range(_BUFFERS):
-                self._free.put(memoryview(bytearray(_BUFFER_BYTES)))
+        """One that may be filled."""
+        if self._free is None:
+            self._free = buffers(_BUFFERS, _BUFFER_BYTES)
         return self._free.get()
 
     def passed(self, piece: memoryview, buffer: memoryview) -> None:
-        """``piece`` came next; ``buffer``, which it may be part of, is given back once it is hashed."""
-        self._full.put((piece, buffer))
+        """``piece``, with which ``buffer`` begins, came next; the buffer is given back once it is hashed."""
+        assert self._free is not None, "buffers come from here"
+        self._lane.put(self._feed, buffer, len(piece), self._free)
 
     def has_ended(self) -> bool:
         """Whether the archive's end was among what passed and was looked at by now."""
@@ -150,17 +146,11 @@ class Following:
 
     def finish(self) -> Mapping[tuple[int, int], str]:
         """Wait for the thread's end; the digests by offset and size in bytes."""
-        if self._thread is not None:
-            self._full.put(None)
-            self._thread.join()
+        self._lane.join()
         return self._digests.found
 
-    def _work(self) -> None:
-        while (item := self._full.get()) is not None:
-            piece, buffer = item
-            try:
-                self._digests.feed(piece)
-            except Exception:  # out of memory, say: who needs a digest will compute it
-                self._digests.stop()
-            finally:
-                self._free.put(buffer)
+    def _feed(self, piece: memoryview) -> None:
+        try:
+            self._digests.feed(piece)
+        except Exception:  # out of memory, say: who needs a digest will compute it
+            self._digests.stop()

@@ -460,10 +460,12 @@ def _copy(
         if following is not None:
             whole = following.buffer()
         if readinto is not None:
-            count = readinto(whole)
-            piece = whole[: count or 0]
+            count = readinto(whole) or 0
         else:
-            piece = memoryview(stream.read(_CHUNK))
+            read = stream.read(len(whole))
+            count = len(read)
+            whole[:count] = read
+        piece = whole[:count]
         if not len(piece):
             break
         try:
