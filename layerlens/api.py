@@ -17,10 +17,10 @@ from layerlens import report as report_module
 from layerlens.attribution import Attribution, find_equal, live_duplicates
 from layerlens.beside import Beside
 from layerlens.cache import Cache
-from layerlens.categories import CATEGORIES, Classifier
+from layerlens.categories import CATEGORIES, Classifier, table
 from layerlens.ecosystems import Ecosystem, WithoutPackages, ecosystems
 from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
-from layerlens.filesystem import Filesystem, StoredEntries
+from layerlens.filesystem import Filesystem
 from layerlens.history import instructions, parse_config
 from layerlens.layers import Layer, close_layers, open_layers
 from layerlens.model import (
@@ -297,9 +297,9 @@ class Image:
         With ``recommend``, also which of them are needed and what to ship; where that cannot be said (an image
         without a command, say), a diagnostic says why.
         """
+        opened = self.layers
         # Comparing contents needs neither packages nor categories, so that another core can do it meanwhile.
-        stored = StoredEntries(self.layers)
-        comparing = Beside(lambda: self._duplicates(stored))
+        comparing = Beside(self._duplicates)
         try:
             attribution, made = self.attribution, self._instruction_by_layer
             texts = [None if instruction is None else instruction.text for instruction in made]
@@ -312,7 +312,7 @@ class Image:
         plan, trouble = self._default_plan if recommend else (None, [])
         needed = None if plan is None else _needed_bytes(plan.needs)
         layers = []
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(opened):
             source = layer.source
             instruction = made[number]
             sums = attribution.layer_categories[number]
@@ -334,7 +334,7 @@ class Image:
             layer_bytes=attribution.live_bytes + waste.shadowed_bytes,
             live_bytes=attribution.live_bytes,
             shadowed_bytes=waste.shadowed_bytes,
-            compressed_bytes=sum(layer.source.compressed_bytes or 0 for layer in self.layers),
+            compressed_bytes=sum(layer.source.compressed_bytes or 0 for layer in opened),
             entries=self.fs.entry_count,
             live_files=attribution.live_files,
         )
@@ -369,14 +369,14 @@ class Image:
             attribution=attribution,
         )
 
-    def _duplicates(self, stored: StoredEntries) -> tuple[list[DuplicateGroup], dict[int, bytes]]:
+    def _duplicates(self) -> tuple[list[DuplicateGroup], dict[int, bytes]]:
         """The live files of equal content, and the digests that are known now.
 
         Where the next run can be told of digests, more are worth computing than it takes to compare.
         """
-        equal = find_equal(stored, by_digest=any(layer.memory is not None for layer in self.layers))
+        equal = find_equal(self.fs, by_digest=any(layer.memory is not None for layer in self.layers))
         known = {gid: files.digest for files in equal for gid in files.gids}
-        return live_duplicates(self.fs, equal), known | stored.learned_digests
+        return live_duplicates(self.fs, equal), known | self.fs.learned_digests
 
     @cached_property
     def _default_plan(self) -> tuple[Plan | None, list[Diagnostic]]:
@@ -896,9 +896,9 @@ def open_image(
 
 
 def _load_what_analysis_needs() -> None:
-    """Import and compile what every analysis uses, while there is nothing else to do."""
+    """Import and parse what every analysis uses, while there is nothing else to do."""
     ecosystems()
-    Classifier()
+    table()
 
 
 def inspect(image: Image | str) -> Report:

@@ -355,35 +355,34 @@ def _read_stored(
         source, known = sources[number], plain[number]
         strong = source.diff_id.startswith("sha256:")
         if known is None:
-            return wanted.open(source), strong
+            return passed[number] if number in passed else wanted.open(source), strong
         if hashed[number]:
             layer = _open_plain(source, known)
             _check_plain(source, known, f"layer {number}")
             return layer, strong and source.streamed
         return _open_plain(source, known), False
 
+    passed: dict[int, Layer] = {}
     streams = {number: s.compressed_bytes or 0 for number, s in enumerate(sources) if plain[number] is None}
     if may_fork() and len(streams) > 1 and sum(streams.values()) >= _STREAMS_WORTH_A_FORK:
         passed = _inflate_beside(sources, streams, wanted, meanwhile)
-        done = [
-            (passed[number], sources[number].diff_id.startswith("sha256:"))
-            if number in passed
-            else open_one(number)
-            for number in range(len(sources))
-        ]
-        firsts.settle()
-        return done
+        read = [open_one(number) for number in range(len(sources))]
+    else:
+        read = _on_threads(sources, open_one)
+    firsts.settle()
+    return read
 
+
+def _on_threads(sources: Sequence[SourceLayer], work: Callable[[int], Result]) -> list[Result]:
+    """What ``work`` makes of the number of each layer; raises what it raises for the first of them."""
     from concurrent.futures import ThreadPoolExecutor  # five milliseconds that an uncompressed image saves
 
     pool = ThreadPoolExecutor(max_workers=min(4, max(1, os.cpu_count() or 1)))
     try:
         # The largest first: a short one left for the end costs less than a long one.
         order = sorted(range(len(sources)), key=lambda number: -(sources[number].compressed_bytes or 0))
-        futures = {number: pool.submit(open_one, number) for number in order}
-        read = [futures[number].result() for number in range(len(sources))]
-        firsts.settle()
-        return read
+        futures = {number: pool.submit(work, number) for number in order}
+        return [futures[number].result() for number in range(len(sources))]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -535,9 +534,8 @@ class _Wanted:
         blob_hash = hashlib.new(algorithm)
         what = f"layer {source.diff_id}"
         stored = source.open()
-        unbuffered: BinaryIO = getattr(
-            stored, "raw", stored
-        )  # it is read in large pieces, which need no buffer
+        # It is read in large pieces, which need no buffer.
+        unbuffered: BinaryIO = getattr(stored, "raw", stored)
         with Lane() as lane:
             try:
                 blob = Passed(unbuffered, lane, blob_hash.update if source.digest else None, count)

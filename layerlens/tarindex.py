@@ -416,12 +416,10 @@ class _Scanner:
                             raise TarError("the tar ends in the middle of a file", payload)
                     if end <= length:
                         piece = view[end - size : end]
-                        if size <= small:
+                        if size <= small or feed is not None:
                             crc = crc32(piece)
                         if feed is not None:
                             row = len(index.paths)
-                            if size > SMALL:
-                                crc = crc32(piece)
                             if size <= SMALL or feed.expect is None:
                                 index.digests[row] = sha256(piece).digest()
                             else:
