@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from layerlens.attribution import Attribution, find_equal, live_duplicates
 from layerlens.beside import Beside
 from layerlens.cache import Cache
 from layerlens.categories import CATEGORIES, Classifier, table
-from layerlens.ecosystems import Ecosystem, WithoutPackages, ecosystems
+from layerlens.ecosystems import Ecosystem, WithoutPackages, ecosystems, others_added
 from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.history import instructions, parse_config
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from layerlens.graph import Needs
     from layerlens.planned import Plan
     from layerlens.probing import Probe
+    from layerlens.reported import ReportMemory
     from layerlens.runtime import Base, Choice
     from layerlens.slimming import Proof, Slimmed
     from layerlens.unneeded import Unneeded
@@ -176,7 +177,7 @@ class Image:
         self._bases: dict[str, Base | None] = {}
         self._unopened: dict[str, str] = {}
         """Why a runtime image could not be opened."""
-        self._base_images: list[Image] = []
+        self._base_images: dict[str, Image | None] = {}
         self._shipped: dict[ImagePath, ImagePath] | None = None
         self._unneeded_found: Unneeded | None = None
 
@@ -291,12 +292,41 @@ class Image:
             healthcheck=config.healthcheck,
         )
 
-    def inspect(self, *, recommend: bool = True) -> Report:
+    def inspect(self, *, recommend: bool = True, files: bool = True) -> Report:
         """Where every byte is: see :class:`layerlens.report.Report`.
 
         With ``recommend``, also which of them are needed and what to ship; where that cannot be said (an image
-        without a command, say), a diagnostic says why.
+        without a command, say), a diagnostic says why. Without ``files``, the report has no table of all files, and
+        is the one that an earlier run made of an engine's image, if there is one.
         """
+        memory = self._report_memory(recommend)
+        report = None
+        if memory is not None and not files:
+            report = memory.find(partial(Report, self.summary), self._base_id)
+        if report is None:
+            report = self._inspect(recommend)
+            if memory is not None:
+                others = self._base_images if recommend else ()
+                memory.store(report, {reference: self._base_id(reference) for reference in others})
+        troubled = self._cache.diagnostics if self._cache is not None else ()
+        return replace(report, diagnostics=[*self.source.diagnostics, *report.diagnostics, *troubled])
+
+    def _report_memory(self, recommend: bool) -> ReportMemory | None:
+        """Where the report of this image may be that an earlier run made; None where no run's would be proved."""
+        source = self.source
+        if (
+            self._cache is None
+            or self._verify_digests
+            or source.image_id is None
+            or not source.diff_ids_trusted
+        ):
+            return None
+        from layerlens.reported import ReportMemory
+
+        return None if others_added() else ReportMemory(self._cache, source, with_plan=recommend)
+
+    def _inspect(self, recommend: bool) -> Report:
+        """The report, but for what was odd on the way to the image and with the cache."""
         opened = self.layers
         # Comparing contents needs neither packages nor categories, so that another core can do it meanwhile.
         comparing = Beside(self._duplicates)
@@ -347,14 +377,6 @@ class Image:
             )
             for name, size in _largest_first(attribution.category_bytes, attribution.category_files)
         ]
-        diagnostics = [
-            *self.source.diagnostics,
-            *self._history[1],
-            *self.fs.diagnostics,
-            *self._packages[1],
-            *trouble,
-            *(self._cache.diagnostics if self._cache is not None else ()),
-        ]
         return Report(
             image=self.summary,
             totals=totals,
@@ -363,7 +385,7 @@ class Image:
             packages=self._package_reports(None if plan is None else plan.needs),
             paths=attribution.paths(),
             waste=waste,
-            diagnostics=diagnostics,
+            diagnostics=[*self._history[1], *self.fs.diagnostics, *self._packages[1], *trouble],
             instructions=self.instructions,
             recommendation=None if plan is None else _recommendation(plan),
             attribution=attribution,
@@ -608,21 +630,36 @@ class Image:
         from layerlens import runtime as bases
 
         if reference not in self._bases:
+            image, base = self._base_image(reference), None
             try:
-                image = open_image(reference, platform=self.platform, cache=self._cache or False)
-                self._base_images.append(image)
-                self._bases[reference] = bases.Base(
-                    reference=reference,
-                    size_bytes=sum(sum(layer.index.sizes) for layer in image.layers),
-                    fs=image.fs,
-                    config=image.config,
-                    packages=tuple(image.attribution.packages),
-                    layers=tuple(layer.source for layer in image.layers),
-                )
+                if image is not None:
+                    base = bases.Base(
+                        reference=reference,
+                        size_bytes=sum(sum(layer.index.sizes) for layer in image.layers),
+                        fs=image.fs,
+                        config=image.config,
+                        packages=tuple(image.attribution.packages),
+                        layers=tuple(layer.source for layer in image.layers),
+                    )
             except LayerLensError as error:
                 self._unopened[reference] = error.message
-                self._bases[reference] = bases.catalogued(reference)
+            self._bases[reference] = base or bases.catalogued(reference)
         return self._bases[reference]
+
+    def _base_image(self, reference: str) -> Image | None:
+        """A runtime image, opened once; None where there is none, and ``_unopened`` says why."""
+        if reference not in self._base_images:
+            self._base_images[reference] = None
+            try:
+                image = open_image(reference, platform=self.platform, cache=self._cache or False)
+                self._base_images[reference] = image
+            except LayerLensError as error:
+                self._unopened[reference] = error.message
+        return self._base_images[reference]
+
+    def _base_id(self, reference: str) -> str | None:
+        image = self._base_image(reference)
+        return None if image is None else image.id
 
     def _package_reports(self, needs: Needs | None) -> list[PackageReport]:
         attribution = self.attribution
@@ -793,8 +830,9 @@ class Image:
                 self._remember(self._layers)
             close_layers(self._layers)
         self._closed = True
-        for base in self._base_images:
-            base.close()
+        for base in self._base_images.values():
+            if base is not None:
+                base.close()
         self.source.close()
         if self._cache is not None:
             self._cache.close()

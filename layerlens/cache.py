@@ -54,7 +54,7 @@ _FIXED = struct.Struct("<16sQII")
 _MAX_HEAD = 1 << 20
 _HELD_BYTES = 8 << 20
 """Entries up to this size are read whole; the file of a larger one stays open, and MAX_BYTES bounds their number."""
-_NAME = regex(r"(?:config|layer|reads|blob)-[0-9a-f]{40}\.entry", re.ASCII)
+_NAME = regex(r"(?:config|layer|reads|blob|report)-[0-9a-f]{40}\.entry", re.ASCII)
 _UNFINISHED = regex(r"\.new-([0-9]+)-[0-9a-f]{16}", re.ASCII)
 _UNFINISHED_AGE_S = 3600.0
 _TAG_NAME = "CACHEDIR.TAG"

@@ -223,7 +223,7 @@ def inspect(
     """
     refuse_directory(output)
     with opened(source, platform, no_cache, verify_digests=verify_digests) as image:
-        report = image.inspect(recommend=not no_recommend)
+        report = image.inspect(recommend=not no_recommend, files=False)
         if format is ReportFormat.json:
             from layerlens.render import json
 

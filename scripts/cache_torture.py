@@ -34,6 +34,9 @@ def document(text: bytes) -> dict[str, object]:
 
 def spoil(folder: Path, rng: random.Random) -> str:
     """Take something away or damage it, or do nothing; what was done."""
+    if rng.random() < 0.75:  # otherwise all that is read is the report that was made before
+        for entry in folder.glob("report-*.entry"):
+            entry.unlink()
     entries = sorted(folder.glob("*.entry"))
     what = rng.choice(["nothing", "a few gone", "a few damaged", "a few cut", "all gone"])
     chosen = entries if what == "all gone" else rng.sample(entries, min(len(entries), rng.randint(1, 4)))

@@ -29,6 +29,7 @@ ORDER = [
     {"ecosystems"},
     {"categories"},
     {"report"},
+    {"reported"},
     {"attribution"},
     {"graph"},
     {"unneeded"},

@@ -22,10 +22,12 @@ from conftest import ROOT, CommandLine
 from enginekit import KIT, FakeEngine, served
 
 from layerlens import layers as layers_module
-from layerlens.api import open_image
+from layerlens import reported
+from layerlens.api import Image, open_image
 from layerlens.cache import Cache
 from layerlens.errors import DigestMismatchError, LayerLensError
 from layerlens.render import json as json_form
+from layerlens.render import terminal
 
 EXPORT = f"/images/{KIT.image_id}/get"
 
@@ -47,10 +49,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     shutil.rmtree(folder)
 
 
-def report(source: str, cache: Cache | bool, *, recommend: bool = True) -> str:
-    """The JSON of one run, as `inspect` prints it."""
+def report(source: str, cache: Cache | bool, *, recommend: bool = True, files: bool = True) -> str:
+    """The JSON of one run, as `inspect` prints it; without ``files``, of a remembered report where there is one."""
     with open_image(source, cache=cache) as image:
-        return json_form.dumps(image.inspect(recommend=recommend))
+        return json_form.dumps(image.inspect(recommend=recommend, files=files))
 
 
 def exports(engine: FakeEngine) -> int:
@@ -132,6 +134,96 @@ def test_no_cache_keeps_nothing(engine: FakeEngine, cli: CommandLine) -> None:
     cli.environment["DOCKER_HOST"] = engine.url
     assert cli("inspect", "kit:latest", "--no-cache").status == 0
     assert not cli.cache.exists()
+
+
+# --- whole reports -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever analyses an image fails."""
+    monkeypatch.setattr(Image, "_inspect", lambda *_: pytest.fail("analysed again"))
+
+
+@pytest.mark.parametrize("recommend", [True, False])
+def test_a_report_is_made_once(
+    engine: FakeEngine, cache: Cache, recommend: bool, request: pytest.FixtureRequest
+) -> None:
+    """Names that are not UTF-8, and whatever else the kit's image has, come back as they were."""
+    with open_image("kit:latest", cache=cache) as image:
+        first = image.inspect(recommend=recommend)
+    request.getfixturevalue("without_analysis")
+    with open_image("kit:latest", cache=cache) as image:
+        again = image.inspect(recommend=recommend, files=False)
+    assert again.to_dict() == first.to_dict()
+    assert [row.path for row in again.paths] == [row.path for row in first.paths]
+    assert terminal.report(again, 160, True) == terminal.report(first, 160, True)
+    assert tuple(again.instructions) == tuple(first.instructions)
+    with pytest.raises(LayerLensError, match="has lost its files"):
+        again.to_pandas("files")
+
+
+def test_a_report_with_files_is_made_anew(engine: FakeEngine, cache: Cache) -> None:
+    report("kit:latest", cache)
+    with open_image("kit:latest", cache=cache) as image:
+        assert len(list(image.inspect().file_rows())) == len(image.fs.live)
+
+
+@pytest.mark.usefixtures("without_analysis")
+def test_no_report_is_remembered_of_what_nobody_vouches_for(cache: Cache, tmp_path: Path) -> None:
+    source = str(imagekit.write_folder(imagekit.oci_layout(KIT), tmp_path / "layout"))
+    for _ in range(2):
+        with pytest.raises(pytest.fail.Exception):
+            report(source, cache, files=False)
+
+
+def test_an_image_that_a_plan_may_stand_on_changes_the_report(engine: FakeEngine, cache: Cache) -> None:
+    linked = subprocess.run(["ldd", "/bin/true"], capture_output=True, text=True, check=True).stdout
+    files = ["/bin/true", *(word for word in linked.split() if word.startswith("/"))]
+    members = {
+        "/etc/os-release": b"ID=debian\nVERSION_ID=12\nVERSION_CODENAME=bookworm\n",
+        **{name: Path(name).read_bytes() for name in files},
+    }
+    built = imagekit.image([imagekit.layer(members)], config={"Cmd": ["/bin/true"]}, tags=("tool",))
+    holding(engine, built)
+    with open_image("tool", cache=cache) as image:
+        image.inspect()
+        base = next(iter(image._base_images))
+    assert report("tool", cache, files=False) == report("tool", False)
+    stood_on = imagekit.other(base)
+    engine.add(stood_on, base)
+    engine.answers[f"/images/{stood_on.image_id}/get"] = (
+        200,
+        imagekit.tar_of(imagekit.docker_archive_old(stood_on)),
+    )
+    plain = report("tool", False)
+    for is_remembered in (False, True):
+        with open_image("tool", cache=cache) as image:
+            assert json_form.dumps(image.inspect(files=False)) == plain
+            assert ("fs" not in image.__dict__) is is_remembered
+
+
+def test_another_program_makes_another_report(
+    engine: FakeEngine, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report("kit:latest", cache)
+    program = reported._program()
+    assert any(path.endswith("categories.toml") for path, _, _ in program)
+    monkeypatch.setattr(reported, "_program", lambda: [*program[:-1], (*program[-1][:2], 0)])
+    monkeypatch.setattr(Image, "_inspect", lambda *_: pytest.fail("analysed again"))
+    with pytest.raises(pytest.fail.Exception):
+        report("kit:latest", cache, files=False)
+
+
+def test_another_ecosystem_has_its_say(
+    engine: FakeEngine, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an ecosystem of another distribution finds is in no key, so that nothing is remembered beside one."""
+    report("kit:latest", cache)
+    monkeypatch.setattr("layerlens.api.others_added", lambda: True)
+    monkeypatch.setattr(Image, "_inspect", lambda *_: pytest.fail("analysed again"))
+    with pytest.raises(pytest.fail.Exception):
+        report("kit:latest", cache, files=False)
 
 
 # --- what is not there ------------------------------------------------------------------------------------
@@ -372,10 +464,13 @@ def damages(seed: int) -> Iterator[tuple[str, Callable[[Path], None]]]:
 def test_a_damaged_entry_is_made_anew(engine: FakeEngine, cache: Cache) -> None:
     plain = report("kit:latest", cache)
     pristine = {file: file.read_bytes() for file in cache.folder.glob("*.entry")}
-    assert {file.name.partition("-")[0] for file in pristine} == {"config", "layer", "reads"}
+    assert {file.name.partition("-")[0] for file in pristine} == {"config", "layer", "reads", "report"}
     for number, file in enumerate(sorted(pristine)):
         for what, damage in damages(number):
             damage(file)
+            assert report("kit:latest", cache, files=False) == plain, (file.name, what)
+            if file.exists():
+                damage(file)
             assert report("kit:latest", cache) == plain, (file.name, what)
             exports(engine)
             assert report("kit:latest", cache) == plain
@@ -509,9 +604,10 @@ def test_two_at_once_and_one_is_killed(engine: FakeEngine, cache: Cache) -> None
         text, _ = both[1].communicate(timeout=60)
         both[0].communicate()
         assert text.decode() == plain, f"round {number}: the one that lived"
-        assert report("kit:latest", cache, recommend=False) == plain, (
-            f"round {number}: the one that came after"
-        )
+        for files in (False, True):
+            assert report("kit:latest", cache, recommend=False, files=files) == plain, (
+                f"round {number}: the one that came after"
+            )
     assert killed >= 10, "the moments were well chosen"
     cache._grown = True
     cache.close()

@@ -412,7 +412,7 @@ def _from_entry_points() -> Iterator[Ecosystem]:
     ``importlib.metadata`` costs 45 ms to import, so that it is asked only where some distribution's
     ``entry_points.txt`` has the group at all, which reading those files tells in about one.
     """
-    if not any(_names_group(folder) for folder in sys.path):
+    if not _is_offered():
         return
     from importlib.metadata import entry_points
 
@@ -421,6 +421,15 @@ def _from_entry_points() -> Iterator[Ecosystem]:
         if isinstance(loaded, type):
             loaded = loaded()
         yield cast(Ecosystem, loaded)
+
+
+def others_added() -> bool:
+    """Whether there are, or may be, other ecosystems than those that this program comes with."""
+    return len(__path__) > 1 or _is_offered()
+
+
+def _is_offered() -> bool:
+    return any(_names_group(folder) for folder in sys.path)
 
 
 def _names_group(folder: str) -> bool:
