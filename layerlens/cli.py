@@ -59,6 +59,8 @@ cache_app = typer.Typer(
 app.add_typer(cache_app)
 
 _debug = False
+_held: list[object] = []
+"""Images that live until the process ends, since to give back their objects one by one takes longer than that."""
 
 
 class ReportFormat(StrEnum):
@@ -699,6 +701,7 @@ def opened(
             cache=not no_cache,
         ) as image,
     ):
+        _held.append(image)
         yield image
 
 

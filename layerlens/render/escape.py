@@ -64,9 +64,15 @@ def json(document: str) -> str:
     Inside a JSON string that is the same value (RFC 8259, section 7), and outside strings there is none of
     it. Lone surrogates, which UTF-8 cannot hold, become U+FFFD.
     """
-    if document.isascii() and "\x7f" not in document:
+    if _is_plain(document):
         return document
-    return _JSON_UNSAFE.sub(_json_escape, document)
+    # Few lines have anything but ASCII, and looking for it is cheaper than looking at every character.
+    lines = document.split("\n")
+    return "\n".join(line if _is_plain(line) else _JSON_UNSAFE.sub(_json_escape, line) for line in lines)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\x7f" not in text
 
 
 def _json_escape(match: re.Match[str]) -> str:

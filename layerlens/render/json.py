@@ -17,6 +17,9 @@ from layerlens.render import Explained, escape
 from layerlens.report import Report, display
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+_BETWEEN = "\0"
+"""Inside of a JSON string it is always escaped (RFC 8259, section 7)."""
+_encode_packed = json.JSONEncoder(ensure_ascii=False, separators=(_BETWEEN, ": ")).encode
 
 
 def dumps(report: Report) -> str:
@@ -35,14 +38,22 @@ def _object(mapping: Mapping[str, Any], indent: str) -> str:
     lines = []
     for key, value in mapping.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            rows = f",\n{inner}  ".join(map(_encode, value))
-            text = f"[\n{inner}  {rows}\n{inner}]"
+            between = f"\n{inner}  "
+            text = f"[{between}{_rows(value, between)}\n{inner}]"
         elif isinstance(value, dict) and any(isinstance(v, list | dict) for v in value.values()):
             text = _object(value, inner)
         else:
             text = _encode(value)
         lines.append(f"{inner}{_encode(key)}: {text}")
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], between: str) -> str:
+    """Every object of a list as :func:`_encode` has it, in one go: a call for each takes twice as long."""
+    text = _encode_packed(rows)[1:-1]
+    if text.count(f"}}{_BETWEEN}{{") != len(rows) - 1:  # there are such lists inside of them too
+        return f",{between}".join(map(_encode, rows))
+    return text.replace(f"}}{_BETWEEN}{{", f"}},{between}{{").replace(_BETWEEN, ", ")
 
 
 def ls_line(entry: Entry) -> str:
