@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerlens import report as report_module
 from layerlens.attribution import Attribution, find_equal, live_duplicates
-from layerlens.beside import Beside
+from layerlens.beside import Beside, reap
 from layerlens.cache import Cache
 from layerlens.categories import CATEGORIES, Classifier, table
 from layerlens.ecosystems import Ecosystem, WithoutPackages, ecosystems, others_added
@@ -328,6 +328,7 @@ class Image:
     def _inspect(self, recommend: bool) -> Report:
         """The report, but for what was odd on the way to the image and with the cache."""
         opened = self.layers
+        self.fs  # noqa: B018 - squashed before the fork, not once on either side of it
         # Comparing contents needs neither packages nor categories, so that another core can do it meanwhile.
         comparing = Beside(self._duplicates)
         try:
@@ -836,6 +837,7 @@ class Image:
         self.source.close()
         if self._cache is not None:
             self._cache.close()
+        reap()
 
     def _remember(self, layers: Sequence[Layer]) -> None:
         if self._cache is None or "fs" not in self.__dict__:

@@ -125,7 +125,7 @@ class Attribution:
             seen, look = state.seen, state.look
             owned = owned_names.get(directory, nobody)
             owner = owner_here
-            decisions = classifier.decisions(state, *hints[owner])
+            decisions = state.decisions.get(hints[owner]) or classifier.decisions(state, *hints[owner])
             sums: dict[int, int] = {}
             size_bytes = files = 0
             for name, gid in names.items():
@@ -148,7 +148,9 @@ class Attribution:
                         tree.files += files
                         size_bytes = files = 0
                         owner = owner_now
-                        decisions = classifier.decisions(state, *hints[owner])
+                        decisions = state.decisions.get(hints[owner]) or classifier.decisions(
+                            state, *hints[owner]
+                        )
                 found = seen.get(name)
                 if found is None:
                     found = look(name)

@@ -19,6 +19,10 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 _PIPE_BYTES = 1 << 20
+_WHOLE = b"\nthat was all of it"
+"""Comes last: whoever has read it need not wait until the child is gone, which takes longer the more it shared."""
+_leaving: list[int] = []
+"""Children that have sent all, and are about to end."""
 
 
 class Beside(Generic[Result]):
@@ -28,6 +32,7 @@ class Beside(Generic[Result]):
         self._work = work
         self._pid = 0
         self._pipe = -1
+        reap()
         if not may_fork():
             return
         reader, writer = os.pipe()
@@ -50,9 +55,12 @@ class Beside(Generic[Result]):
         chunks = []
         while chunk := os.read(self._pipe, _PIPE_BYTES):
             chunks.append(chunk)
-        if self._reap():
+        sent = b"".join(chunks)
+        if not sent.endswith(_WHOLE):
+            self.close()
             return self._work()
-        value: Any = pickle.loads(b"".join(chunks))  # noqa: S301 - written by our own child
+        _leaving.append(self._let_go())
+        value: Any = pickle.loads(sent)  # noqa: S301 - written by our own child
         done: Result = value
         return done
 
@@ -63,13 +71,24 @@ class Beside(Generic[Result]):
                 os.kill(self._pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            self._reap()
+            os.waitpid(self._let_go(), 0)
+        reap()
 
-    def _reap(self) -> int:
+    def _let_go(self) -> int:
         pid, self._pid = self._pid, 0
         os.close(self._pipe)
-        _, status = os.waitpid(pid, 0)
-        return status
+        return pid
+
+
+def reap() -> None:
+    """Let go of the children that have ended by now."""
+    for pid in list(_leaving):
+        try:
+            is_gone = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # somebody else has waited for it
+            is_gone = True
+        if is_gone:
+            _leaving.remove(pid)
 
 
 def may_fork() -> bool:
@@ -87,9 +106,11 @@ def _child(work: Callable[[], Any], writer: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        data = memoryview(pickle.dumps(work(), pickle.HIGHEST_PROTOCOL))
-        while data:
-            data = data[os.write(writer, data) :]
+        for part in (pickle.dumps(work(), pickle.HIGHEST_PROTOCOL), _WHOLE):
+            data = memoryview(part)
+            while data:
+                data = data[os.write(writer, data) :]
+        os.close(writer)
         status = 0
     except BaseException:
         pass

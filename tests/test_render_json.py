@@ -8,6 +8,8 @@ import os
 import re
 import time
 
+from hypothesis import given
+from hypothesis import strategies as st
 from reportkit import EVIL, Explanation, hostile, report
 
 from layerlens.model import Edge, Entry, EntryType
@@ -29,6 +31,27 @@ def test_one_row_of_a_list_on_a_line() -> None:
     rows = [line for line in lines if '"diff_id"' in line]
     assert len(rows) == 6
     assert all(json.loads(row.strip().rstrip(","))["instruction"] is not None for row in rows[:5])
+
+
+_ROWS = st.lists(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "}\0{"]),
+        st.recursive(
+            st.none() | st.integers() | st.text(st.sampled_from('\0{},:"\\a é'), max_size=6),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("k"), inner, max_size=1),
+            max_leaves=6,
+        ),
+        max_size=3,
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(_ROWS)
+def test_rows_are_those_that_the_encoder_makes_one_by_one(rows: list[dict[str, object]]) -> None:
+    each = [json.dumps(row, ensure_ascii=False) for row in rows]
+    assert render_json._rows(rows, "\n  ") == ",\n  ".join(each)
 
 
 def test_empty_lists_and_nulls_are_there() -> None:

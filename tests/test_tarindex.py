@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import random
 import shutil
 import stat
@@ -809,3 +810,16 @@ def test_long_names_of_both_kinds_for_one_entry() -> None:
     )
     index = check(data + END)
     assert (index.paths, index.links) == (["/" + "n" * 300], {0: "t" * 300})
+
+
+@pytest.mark.parametrize("names", [[], ["a"], ["a", "b/é"], [b"\xff\xfe", "b"]])
+def test_an_index_is_pickled_whole(names: list[str | bytes]) -> None:
+    index = index_stream(io.BytesIO(layer(dict.fromkeys(names, b"x"))))
+    assert pickle.loads(pickle.dumps(index)) == index
+
+
+def test_an_index_of_forged_names_is_pickled_whole() -> None:
+    """A name with a zero byte in it can come of a pax record alone."""
+    index = index_stream(io.BytesIO(layer({"a": b"", "b": b""})))
+    index.paths[0] = "/a\0/c"
+    assert pickle.loads(pickle.dumps(index)) == index
