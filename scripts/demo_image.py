@@ -149,6 +149,7 @@ def native_libraries() -> list[Path]:
         "readline",
         "_uuid",
         "_curses",
+        "numpy",  # the C++ library
     ):
         try:
             importlib.import_module(name)
@@ -419,11 +420,15 @@ def build(path: Path) -> None:
 
     pip = f"python -m venv /{VENV} && /{VENV}/bin/pip install -r requirements.txt"
     buildkit = "buildkit.dockerfile.v0"
+    environ = [
+        "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+        f"PYTHON_VERSION={sys.version.split()[0]}",
+        "LD_LIBRARY_PATH=/usr/local/lib",  # there is no ld.so.cache, which only a run of ldconfig would make
+    ]
     steps: list[tuple[str, Layer | None, str]] = [
         ("/bin/sh -c #(nop) ADD file:8f1d5d0a7e4c49b2 in / ", system, ""),
         ('/bin/sh -c #(nop)  CMD ["bash"]', None, ""),
-        ("ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", None, buildkit),
-        (f"ENV PYTHON_VERSION={sys.version.split()[0]}", None, buildkit),
+        *((f"ENV {word}", None, buildkit) for word in environ),
         ("RUN /bin/sh -c set -eux; ./configure --enable-shared; make install # buildkit", python(), buildkit),
         ('CMD ["python3"]', None, buildkit),
         (f"RUN /bin/sh -c {install} # buildkit", toolchain, buildkit),
@@ -462,10 +467,7 @@ def build(path: Path) -> None:
             ),
             "config": {
                 "Cmd": [f"/{VENV}/bin/python", "app.py"],
-                "Env": [
-                    "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
-                    f"PYTHON_VERSION={sys.version.split()[0]}",
-                ],
+                "Env": environ,
                 "ExposedPorts": {"8000/tcp": {}},
                 "User": "app",
                 "WorkingDir": "/app",
