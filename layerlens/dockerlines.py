@@ -292,22 +292,6 @@ _CARRIED: Final[tuple[tuple[str, Callable[[ImageConfig, ImageConfig | None, str]
 )
 
 
-def dockerignore_lines(paths: Sequence[str]) -> tuple[str, ...]:
-    """Lines of a .dockerignore that leave out exactly these paths of the context, sorted, each once.
-
-    Docker's build context documentation, ".dockerignore files": patterns of Go's ``filepath.Match``, ``#`` begins a
-    comment, ``!`` an exception, blanks around a line are taken off. What cannot be escaped is met by ``?``.
-    """
-    return tuple(sorted({_ignored(path.strip("/")) for path in paths if path.strip("/")}))
-
-
-def _ignored(path: str) -> str:
-    line = re.sub(r"[*?\[\]\\]", r"\\\g<0>", path)
-    if line.startswith(("#", "!")):
-        line = "\\" + line
-    return re.sub(r"\A\s|\s\Z|[\n\r\ud800-\udfff]", "?", line)
-
-
 def leaves_out(dockerignore: str, name: str) -> bool:
     """Whether a .dockerignore leaves a file at the top of the build context out; its last line that fits decides.
 

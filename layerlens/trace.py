@@ -27,7 +27,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -511,19 +511,6 @@ def with_above(paths: Iterable[ImagePath]) -> set[ImagePath]:
 
 def _mounted(path: ImagePath) -> bool:
     return any(path == mount or path.startswith(f"{mount}/") for mount in MOUNTED)
-
-
-def missing_from(observed: Observed, kept: Collection[ImagePath]) -> list[ImagePath]:
-    """What was observed and is not kept: opened files and links, what was only looked at, directories; each sorted.
-
-    ``kept`` may leave out directories above what it lists: they are there all the same.
-    """
-    there = with_above(kept)
-    return [
-        path
-        for group in (observed.paths, observed.looked_at, observed.folders)
-        for path in sorted(group - there)
-    ]
 
 
 # --- the watcher: a process of its own ------------------------------------------------------------------------------

@@ -544,21 +544,6 @@ def test_what_no_dockerfile_can_say() -> None:
     assert dockerlines.carried_config_lines(odd) == ("ENV B=1", "LABEL g=h")
 
 
-@given(st.lists(st.text("ab/ !#*?[]\\é.\n", min_size=1, max_size=10), max_size=4))
-def test_ignored_paths_are_matched(paths: list[str]) -> None:
-    from e2b_dockerfile_utils import PatternMatcher
-
-    tidy = [
-        path for path in paths if path.strip("/") and os.path.normpath(path.strip("/")) == path.strip("/")
-    ]
-    tidy = [path for path in tidy if not path.strip("/").startswith(("..", ".")) or path.strip("/") == ".a"]
-    lines = dockerlines.dockerignore_lines(tidy)
-    matcher = PatternMatcher([line.strip() for line in lines if not line.startswith("#")])
-    for path in tidy:
-        assert matcher.matches(path.strip("/"))
-    assert all("\n" not in line for line in lines)
-
-
 @pytest.mark.parametrize(
     ("dockerignore", "name", "out"),
     [

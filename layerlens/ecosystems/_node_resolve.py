@@ -114,15 +114,6 @@ class Resolver:
             self._scopes[one] = found
         return found
 
-    def is_module(self, path: ImagePath) -> bool:
-        """Whether Node reads a file as an ES module (packages, "Determining module system")."""
-        if path.endswith((".mjs", ".mts")):
-            return True
-        if path.endswith((".cjs", ".cts", ".json", ".node")):
-            return False
-        scope = self.scope(path)
-        return scope is not None and (self.manifest(scope) or {}).get("type") == "module"
-
     # -- specifiers ----------------------------------------------------------------------------------------
 
     @staticmethod

@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from layerlens.ecosystems import Explorer, ImageView, WithoutPackages
@@ -68,10 +67,6 @@ MAX_VALUES = 24
 """Values a variable may have, and alternatives of a command line."""
 MAX_FILES = 256
 """Files that a pattern stands for."""
-MAX_TREE = 4000
-"""Files of a folder in which any may be meant."""
-OTHER_CLOCKS = frozenset(["posix", "right"])
-"""Folders in zoneinfo with the same zones again, without and with leap seconds (tzfile(5), zic(8))."""
 MAX_CALLS = 24
 """Different argument lists with which one function is walked."""
 
@@ -1220,18 +1215,6 @@ class Run:
         names = [found for found in self.fs.listdir(at) if fits.match(found)]
         paths = [f"{at}/{found}" for found in names if self.fs.is_file(f"{at}/{found}")]
         return paths[:MAX_FILES]
-
-    def _any_of(self, word: str, evidence: str) -> Iterator[Edge]:
-        """The files that a word may name of which a part is unknown; a part alone may have folders in it."""
-        folder, _, name = word.rpartition("/")
-        if is_absolute(folder) and _UNKNOWN.fullmatch(name):
-            at = self._absolute(folder)
-            if at not in SHARED and self.fs.is_dir(at):
-                edges = self.image.tree(self.source, at, "literal", evidence, "likely", skip=OTHER_CLOCKS)
-                yield from islice(edges, MAX_TREE)
-            return
-        for path in self._fitting(word):
-            yield Edge(self.source, path, "literal", evidence, "likely")
 
     def _note_words(self, words: Iterable[str], node: Node) -> None:
         """Words that name files of the image, without what a folder holds: naming it is not reading it."""
