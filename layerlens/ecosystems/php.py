@@ -25,7 +25,6 @@ from layerlens.patterns import regex
 if TYPE_CHECKING:
     from layerlens.filesystem import Filesystem
 
-INSTALLED = "vendor/composer/installed.json"
 PROGRAMS = regex(r"(php|php-cli|php-cgi|php-fpm|phpdbg|frankenphp)-?([\d.]*)(\.default)?\Z")
 """Names of interpreters: php, php8.2, php83, php-fpm8.2 … (Debian, Alpine, the official images)."""
 SAPI_FOLDERS = {"php": "cli", "php-cli": "cli", "php-cgi": "cgi", "php-fpm": "fpm", "phpdbg": "phpdbg"}

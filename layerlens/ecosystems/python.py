@@ -36,7 +36,6 @@ BUILD_TOOLS = """
 _BUILD_TOOLS = frozenset(BUILD_TOOLS.split())
 
 _SITE_NAMES = ("site-packages", "dist-packages")
-_METADATA_SUFFIXES = (".dist-info", ".egg-info")
 
 
 @dataclass(slots=True)

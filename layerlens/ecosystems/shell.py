@@ -83,7 +83,6 @@ _UNKNOWN = regex("\0([^\0\1]*)\1")
 _NO_WORDS: tuple[str, ...] = ()
 _ALL_ARGS = "\0@\1"
 """A word that stands for any number of unknown ones."""
-_SCRIPT_NAME = regex(r"[^/]*\.(?:sh|bash|ash|zsh|envsh)\Z")
 _LITERAL_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"', "e": "\x1b", "0": ""}
 
 Words = tuple[str, ...]
