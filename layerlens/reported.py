@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -102,8 +103,9 @@ def _program() -> list[tuple[str, int, int]]:
         if not folder.endswith("__pycache__"):
             for name in names:
                 path = f"{folder}/{name}"
-                status = os.stat(path)  # noqa: PTH116 - a hundred files, and a path object costs as much as asking
-                found.append((path, status.st_size, status.st_mtime_ns))
+                with suppress(FileNotFoundError):  # an editor's own, which come and go
+                    status = os.stat(path)  # noqa: PTH116 - a path object costs as much as asking
+                    found.append((path, status.st_size, status.st_mtime_ns))
     return sorted(found)
 
 
