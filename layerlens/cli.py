@@ -60,7 +60,7 @@ app.add_typer(cache_app)
 
 _debug = False
 _held: list[object] = []
-"""Images that live until the process ends, since to give back their objects one by one takes longer than that."""
+"""The image that was opened last: it lives until the process ends, since to give back its objects takes longer."""
 
 
 class ReportFormat(StrEnum):
@@ -701,7 +701,7 @@ def opened(
             cache=not no_cache,
         ) as image,
     ):
-        _held.append(image)
+        _held[:] = [image]
         yield image
 
 
