@@ -95,15 +95,10 @@ def _parsed(head: bytes) -> tuple[int, dict[str, str]] | None:
 
 def _exchange(socket_path: Path, request: bytes, timeout_s: float) -> bytes:
     """Send a request, and read until the other side hangs up."""
-    import socket
-
     deadline_s = time.monotonic() + timeout_s
     parts: list[bytes] = []
     done = 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        connection.connect(str(socket_path))
-        connection.sendall(request)
+    with _asked(socket_path, request, timeout_s) as connection:
         while done <= MAX_ANSWER:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
@@ -115,6 +110,21 @@ def _exchange(socket_path: Path, request: bytes, timeout_s: float) -> bytes:
             parts.append(part)
             done += len(part)
     return b""
+
+
+def _asked(socket_path: Path, request: bytes, timeout_s: float) -> socket.socket:
+    """A connection over which the request was sent."""
+    import socket
+
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(str(socket_path))
+        connection.sendall(request)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def stream(
@@ -131,17 +141,11 @@ def stream(
 
     Raises OSError where nobody listens, or who does hangs up before there is an answer.
     """
-    import socket
-
     if not _TARGET.fullmatch(target):
         return None
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    request = f"GET {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode("ascii")
+    connection = _asked(socket_path, request, connect_timeout_s)
     try:
-        connection.settimeout(connect_timeout_s)
-        connection.connect(str(socket_path))
-        connection.sendall(
-            f"GET {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode("ascii")
-        )
         connection.settimeout(None)
         if meanwhile is not None:
             meanwhile()
