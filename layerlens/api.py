@@ -167,8 +167,10 @@ class Image:
         verify_digests: bool = False,
         progress: Progress | None = None,
         cache: Cache | None = None,
+        contents: bool = True,
     ) -> None:
         self.source = source
+        self._contents = contents
         self._cache = cache
         self._closed = False
         self._verify_digests = verify_digests
@@ -214,6 +216,7 @@ class Image:
     def layers(self) -> list[Layer]:
         """The layers, indexed; this is what reads the image."""
         if self._layers is None:
+            self._pass_by()
             self._layers = open_layers(
                 self.source.layers,
                 self._wants,
@@ -224,6 +227,11 @@ class Image:
                 trusted=self.source.diff_ids_trusted,
             )
         return self._layers
+
+    def _pass_by(self) -> None:
+        """Before the source is asked for anything that it would have to keep for it."""
+        if not self._contents:
+            self.source.pass_by(self._wants)
 
     def _wants(self, path: str) -> bool:
         """Whether an ecosystem asks for this path's content; called for every path of layers that are inflated."""
@@ -299,6 +307,7 @@ class Image:
         without a command, say), a diagnostic says why. Without ``files``, the report has no table of all files, and
         is the one that an earlier run made of an engine's image, if there is one.
         """
+        self._pass_by()
         memory = self._report_memory(recommend)
         report = None
         if memory is not None and not files:
@@ -917,12 +926,15 @@ def open_image(
     verify_digests: bool = False,
     progress: Progress | None = None,
     cache: Cache | bool = True,
+    contents: bool = True,
 ) -> Image:
     """Open an image by what a user would type: a name, a path, ``-``, ``docker://…``, ``oci:…``.
 
     ``platform`` (``os/arch[/variant]``) chooses among several, this machine's by default. ``verify_digests``
     hashes also what would be hopped over. ``progress`` hears of exports, spools and inflating. What is read is kept
-    in ``cache``, the user's own by default; with False nothing is kept, and nothing taken from earlier runs.
+    in ``cache``, the user's own by default; with False nothing is kept, and nothing taken from earlier runs. Without
+    ``contents``, what an engine exports is not kept either: that is quicker where only ``layers``, ``fs``,
+    ``attribution`` and ``inspect(recommend=False)`` are asked for, and exports once more where anything else is.
 
     Raises:
         LayerLensError: with ``.hint``; see :mod:`layerlens.errors` for the kinds.
@@ -932,7 +944,7 @@ def open_image(
     opened = open_source(
         source, platform=wanted, progress=progress, cache=used, meanwhile=_load_what_analysis_needs
     )
-    return Image(opened, verify_digests=verify_digests, progress=progress, cache=used)
+    return Image(opened, verify_digests=verify_digests, progress=progress, cache=used, contents=contents)
 
 
 def _load_what_analysis_needs() -> None:

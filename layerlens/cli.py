@@ -224,7 +224,9 @@ def inspect(
     By layer and instruction, category, package and path; and which of them are stored but never seen.
     """
     refuse_directory(output)
-    with opened(source, platform, no_cache, verify_digests=verify_digests) as image:
+    with opened(
+        source, platform, no_cache, verify_digests=verify_digests, contents=not no_recommend
+    ) as image:
         report = image.inspect(recommend=not no_recommend, files=False)
         if format is ReportFormat.json:
             from layerlens.render import json
@@ -266,7 +268,7 @@ def ls(
     debug: DebugOption = False,
 ) -> None:
     """List an image's files and the layer each comes from."""
-    with opened(source, platform, no_cache) as image:
+    with opened(source, platform, no_cache, contents=False) as image:
         entries = image.ls(image_path(path), layer=layer)
         if format is RowFormat.json:
             from layerlens.render import json
@@ -686,7 +688,12 @@ def cache_clear(debug: DebugOption = False) -> None:
 
 @contextmanager
 def opened(
-    source: str, platform: str | None, no_cache: bool, *, verify_digests: bool = False
+    source: str,
+    platform: str | None,
+    no_cache: bool,
+    *,
+    verify_digests: bool = False,
+    contents: bool = True,
 ) -> Iterator[Image]:
     """The image that SOURCE names, closed again afterwards, with progress while it is read."""
     from layerlens.api import open_image
@@ -699,6 +706,7 @@ def opened(
             verify_digests=verify_digests,
             progress=progress,
             cache=not no_cache,
+            contents=contents,
         ) as image,
     ):
         _held[:] = [image]

@@ -270,15 +270,24 @@ def _read_layers(
     verify: bool,
     progress: Progress | None,
 ) -> list[tuple[Layer, bool]]:
-    """Each layer, and whether what was indexed hashed to its diff ID: out of an engine's folders where it can be."""
-    indexed = _index_unpacked(sources, meanwhile, verify)
-    rest = [number for number in range(len(sources)) if number not in indexed]
+    """Each layer, and whether what was indexed hashed to its diff ID: out of an engine's folders where it can be.
+
+    What has passed by already was indexed then.
+    """
+    read = {number: _taken(source) for number, source in enumerate(sources) if source.passed is not None}
+    for number, index in _index_unpacked(sources, meanwhile, verify).items():
+        read[number] = Layer(sources[number], index, None), False
+    rest = [number for number in range(len(sources)) if number not in read]
     stored = _read_stored([sources[number] for number in rest], wants, meanwhile, verify, progress)
-    read = dict(zip(rest, stored, strict=True))
-    return [
-        read[number] if number in read else (Layer(sources[number], indexed[number], None), False)
-        for number in range(len(sources))
-    ]
+    read |= zip(rest, stored, strict=True)
+    return [read[number] for number in range(len(sources))]
+
+
+def _taken(source: SourceLayer) -> tuple[Layer, bool]:
+    """The layer that was indexed as it passed by, and whether it hashed to its diff ID."""
+    assert source.passed is not None
+    _check(source, source.passed.sha256, f"layer {source.diff_id}")
+    return Layer(source, source.passed.index, None), source.diff_id.startswith("sha256:")
 
 
 def _index_unpacked(

@@ -207,18 +207,22 @@ def buffers(count: int, size: int) -> Buffers:
     return pool
 
 
-def passing(stream: BinaryIO, lane: Lane, consume: Callable[[memoryview], object]) -> Iterator[memoryview]:
+def passing(
+    stream: BinaryIO, lane: Lane, consume: Callable[[memoryview], object], pool: Buffers | None = None
+) -> Iterator[memoryview]:
     """The chunks of ``stream``, each valid until the next one is asked for, and consumed on ``lane`` afterwards.
 
-    A chunk is consumed only when the one after it was looked at too: what starts at its end is known then.
+    A chunk is consumed only when the one after it was looked at too: what starts at its end is known then. ``pool``
+    has the buffers, if they are not to be made for this stream.
     """
-    pool = buffers(SLOTS, CHUNK_BYTES)
+    pool = buffers(SLOTS, CHUNK_BYTES) if pool is None else pool
     before: tuple[memoryview, int] | None = None
     readinto: Callable[[memoryview], int] = stream.readinto  # type: ignore[attr-defined]
     while True:
         buffer = pool.get()
         count = readinto(buffer)
         if not count:
+            pool.put(buffer)
             break
         yield buffer[:count]
         if before is not None:

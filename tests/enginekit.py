@@ -109,24 +109,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.engine.silent_for_s)
         self.send_response(200)
         self.send_header("Content-Type", "application/x-tar")
-        self.send_header("Transfer-Encoding", "chunked")
+        chunked = self.request_version != "HTTP/1.0"  # which has no chunks: the body ends with the connection
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         sent = 0
         for start in range(0, len(self.engine.archive), self.engine.chunk):
             piece = self.engine.archive[start : start + self.engine.chunk]
             limit = self.engine.break_off_after
             if limit is not None and sent + len(piece) > limit:
-                self.wfile.write(b"%x\r\n" % len(piece) + piece[: limit - sent])
+                self.wfile.write((b"%x\r\n" % len(piece) if chunked else b"") + piece[: limit - sent])
                 self.wfile.flush()
                 self.close_connection = True
                 return
             with contextlib.suppress(BrokenPipeError):
-                self.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
+                self.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n" if chunked else piece)
             sent += len(piece)
         self.wfile.flush()
         time.sleep(self.engine.lingers_for_s)
-        with contextlib.suppress(BrokenPipeError):
-            self.wfile.write(b"0\r\n\r\n")
+        if chunked:
+            with contextlib.suppress(BrokenPipeError):
+                self.wfile.write(b"0\r\n\r\n")
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

@@ -15,10 +15,19 @@ from layerlens.model import Diagnostic, DiffId, Digest, Platform
 if TYPE_CHECKING:
     from layerlens.cache import Cache
     from layerlens.sources.beneath import StorageError
-    from layerlens.tarindex import LayerIndex
+    from layerlens.tarindex import LayerIndex, Wants
 
 Progress = Callable[[str, int, int | None], None]
 """Called now and then with (what is being done, bytes so far, bytes in all or None where unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedLayer:
+    """What is known of a layer's uncompressed tar that passed by and was not kept."""
+
+    index: LayerIndex
+    sha256: str
+    """``sha256:…`` of the tar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class FileRange:
     size: int
     sha256: str | None = None
     """``sha256:…`` of these bytes, where it was computed when they came in; None where it was not."""
+    passed: PassedLayer | None = None
+    """Where these bytes were not kept when they came in: all that is known of them. There are zeros in the file."""
 
 
 class Unpacked(Protocol):
@@ -76,6 +87,8 @@ class SourceLayer:
     """Of a layer whose bytes are fetched only when they are wanted: fetches them, and says where they lie."""
     unpacked: Callable[[], Unpacked | None] | None = None
     """Of a layer that its engine may keep unpacked: looks, and gives what is there, if anything is."""
+    passed: PassedLayer | None = None
+    """Of a layer that was indexed as it passed by; ``open`` and ``locate`` fetch it once more."""
 
     def stored_range(self) -> FileRange | None:
         """Where the blob as stored lies in a seekable local file, fetched first if need be; None if in none."""
@@ -100,6 +113,12 @@ class Source(Protocol):
     @property
     def layers(self) -> Sequence[SourceLayer]:
         """The layers, base first."""
+
+    def pass_by(self, wants: Wants) -> None:
+        """Say, before all else, that only the indexes of the layers will be asked for, and what ``wants`` wants.
+
+        What can be read only once need not be kept then. Whoever asks for more nevertheless gets it, later.
+        """
 
     @property
     def diff_ids_trusted(self) -> bool:

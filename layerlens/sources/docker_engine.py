@@ -16,7 +16,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -27,6 +27,7 @@ from layerlens.errors import (
     InvalidImageError,
     LayerLensError,
     PlatformError,
+    SpoolError,
     UsageError,
 )
 from layerlens.model import Diagnostic, DiffId, Platform
@@ -34,14 +35,16 @@ from layerlens.sources import engine_storage, plainhttp, recalled, references
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.endpoints import Endpoint, EngineName, endpoints
 from layerlens.sources.engine_storage import KeptImage
+from layerlens.sources.indexedarchive import index_archive
 from layerlens.sources.membersums import Following
 from layerlens.sources.recalled import KnownImage, KnownLayer
-from layerlens.sources.spool import Chunks, open_inflated, spool
+from layerlens.sources.spool import Chunks, SpoolWriter, open_inflated, spool
 from layerlens.sources.tarsplit import SplitLayer
 
 if TYPE_CHECKING:
     from layerlens.cache import Cache
     from layerlens.sources import Progress, Source, SourceLayer
+    from layerlens.tarindex import Wants
 
 _CONNECT_TIMEOUT_S = 20
 _ANSWER_TIMEOUT_S = 60
@@ -217,6 +220,39 @@ class Engine:
             file.close()
             raise
         return file
+
+    def index(
+        self,
+        image: EngineImage,
+        wants: Wants,
+        *,
+        progress: Progress | None,
+        what: str,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> BinaryIO | None:
+        """As :meth:`export`, but for the layers, which are indexed as they pass by and not kept.
+
+        None where that cannot be had, for whatever reason that an export will tell.
+        """
+        path = self.endpoint.socket_path
+        if self._connection is not None or path is None:
+            return None
+        size = image.size_bytes
+        if progress is not None:
+            progress(what, 0, size or None)
+
+        def count(done: int) -> None:
+            if progress is not None:
+                progress(what, done, max(size, done) if size else None)
+
+        try:
+            stream = plainhttp.unchunked(path, f"/images/{image.image_id}/get", _ANSWER_TIMEOUT_S, meanwhile)
+            if stream is None:
+                return None
+            with stream, SpoolWriter(what, None) as kept:
+                return index_archive(stream, wants, kept, count)
+        except (OSError, InvalidImageError, SpoolError):
+            return None
 
     def _exporting(
         self, image_id: str, meanwhile: Callable[[], object] | None, is_whole: Callable[[], bool]
@@ -630,6 +666,8 @@ class EngineSource:
         self._progress = progress
         self._diagnostics = list(diagnostics)
         self._archive: Source | None = None
+        self._passed: Source | None = None
+        """The export without its layers, which were indexed as they passed by."""
         self._layerless: bytes | None = None
         self._cache = cache
         self._meanwhile = meanwhile
@@ -674,6 +712,8 @@ class EngineSource:
             if self._layerless is None:
                 self._layerless = self._rendered_config()
             return self._layerless
+        if self._passed is not None:
+            return self._passed.config
         if self._known is not None:
             return self._known.config
         return self._kept.config if self._kept is not None else self._exported().config
@@ -683,9 +723,49 @@ class EngineSource:
         """The layers, base first."""
         if not self._image.diff_ids:
             return ()
+        if self._passed is not None:
+            return self._passed_layers
         if self._known is None and self._kept is None:
             return self._exported().layers
         return self._put_off
+
+    def pass_by(self, wants: Wants) -> None:
+        """Where there has to be an export, index its layers as they pass by, instead of keeping them all."""
+        with self._exporting:
+            if not self._image.diff_ids or self._archive is not None or self._passed is not None:
+                return
+            place = self._place
+            if (
+                self._known is not None
+                or self._kept is not None
+                or (place is not None and place.is_containerd)
+            ):
+                return
+            file = self._engine.index(
+                self._image, wants, progress=self._progress, what=self._what, meanwhile=self._meanwhile
+            )
+            if file is not None:
+                try:
+                    self._passed = self._opened(file)
+                except LayerLensError:
+                    return  # an export will tell
+                self._remember_image(self._passed)
+
+    @cached_property
+    def _passed_layers(self) -> Sequence[SourceLayer]:
+        """The layers of the export that passed by; whose bytes are wanted after all, those are exported again."""
+        assert self._passed is not None, "asked for once it has passed"
+
+        def layer(number: int, passed: SourceLayer) -> SourceLayer:
+            if passed.passed is None:
+                return passed
+            return replace(
+                passed,
+                open=lambda: self._exported().layers[number].open(),
+                locate=lambda: self._exported().layers[number].stored_range(),
+            )
+
+        return [layer(number, passed) for number, passed in enumerate(self._passed.layers)]
 
     @cached_property
     def _known(self) -> KnownImage | None:
@@ -798,13 +878,14 @@ class EngineSource:
     @property
     def diagnostics(self) -> Sequence[Diagnostic]:
         """What was odd on the way in."""
-        found = self._known if self._archive is None else self._archive
+        found = self._archive or self._passed or self._known
         return [*self._diagnostics, *(found.diagnostics if found is not None else ())]
 
     def close(self) -> None:
         """Close the spool and the connection."""
-        if self._archive is not None:
-            self._archive.close()
+        for archive in (self._archive, self._passed):
+            if archive is not None:
+                archive.close()
         kept = self.__dict__.get("_kept")
         if kept is not None:
             kept.close()
@@ -814,9 +895,12 @@ class EngineSource:
         with self._exporting:
             if self._archive is None:
                 self._archive = self._from_content_store() or self._export()
-                if self._cache is not None and self._known is None:
-                    recalled.store_image(self._cache, *self._identity, self._archive)
+                self._remember_image(self._archive)
             return self._archive
+
+    def _remember_image(self, archive: Source) -> None:
+        if self._cache is not None and self._known is None:
+            recalled.store_image(self._cache, *self._identity, archive)
 
     def _from_content_store(self) -> Source | None:
         """The image out of containerd's content store, where the engine has that and it can be read."""
@@ -839,11 +923,21 @@ class EngineSource:
             return None
         return found
 
+    @property
+    def _what(self) -> str:
+        return f"exporting {self._name} from {self._engine.endpoint.engine}"
+
     def _export(self) -> Source:
+        return self._opened(
+            self._engine.export(
+                self._image, progress=self._progress, what=self._what, meanwhile=self._meanwhile
+            )
+        )
+
+    def _opened(self, file: BinaryIO) -> Source:
+        """What was exported into ``file``, which is taken over."""
         from layerlens.sources import docker_archive
 
-        what = f"exporting {self._name} from {self._engine.endpoint.engine}"
-        file = self._engine.export(self._image, progress=self._progress, what=what, meanwhile=self._meanwhile)
         archive = docker_archive.open_archive(
             file, self._reference, None, self._identity[2], streamed=True, diff_ids_trusted=True
         )

@@ -25,7 +25,8 @@ _MOST_HEADERS = 1 << 16
 """Headers that are followed; an archive of an image has some three a layer."""
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")
 """gzip (RFC 1952) and zstd (RFC 8878): such a layer is hashed when it is inflated."""
-_REGULAR = b"0\0" + b"7"
+REGULAR = b"0\0" + b"7"
+"""Typeflags of regular files."""
 _WITHOUT_PAYLOAD = b"123456"
 _BUFFERS = 8
 _BUFFER_BYTES = 1 << 20
@@ -81,10 +82,10 @@ class MemberDigests:
             self._following = not self.has_ended
             return
         self._empty = 0
-        size = _payload(header)
+        size = payload_bytes(header)
         if size is None or self._headers > _MOST_HEADERS:
             self.stop()
-        elif header[156] in _REGULAR and size >= _SMALLEST:
+        elif header[156] in REGULAR and size >= _SMALLEST:
             self._member, self._left, self._hash = (self._position, size), size, None
         else:
             self._skip = size + -size % _BLOCK
@@ -106,7 +107,7 @@ class MemberDigests:
         return taken
 
 
-def _payload(header: bytes) -> int | None:
+def payload_bytes(header: bytes) -> int | None:
     """Bytes of payload behind a header; None for what is none."""
     try:
         checksum = number_field(header[148:156], 0)

@@ -2,8 +2,9 @@
 
 A description (:func:`get`) is asked for in HTTP/1.0 (RFC 1945): the answer has no chunks and ends where the
 connection does, which a few lines can read. An export (:func:`stream`) comes in HTTP/1.1's chunks (RFC 9112, section
-7.1), since only these tell an end from a broken connection. Only questions are asked this way, and only where the
-answer is as expected; in every other case the SDK asks again, and says what is wrong.
+7.1), since only these tell an end from a broken connection; what tells its own end can come without
+(:func:`unchunked`). Only questions are asked this way, and only where the answer is as expected; in every other case
+the SDK asks again, and says what is wrong.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def stream(
         connection.settimeout(None)
         if meanwhile is not None:
             meanwhile()
-        begun = _begun(connection)
+        begun = _begun(connection, "chunked")
     except BaseException:
         connection.close()
         raise
@@ -159,8 +160,66 @@ def stream(
     return Chunked(connection, begun, is_whole)
 
 
-def _begun(connection: socket.socket) -> bytes | None:
-    """What came of the body while its head was read; None where the head is not as it should be."""
+def unchunked(
+    socket_path: Path, target: str, connect_timeout_s: float, meanwhile: Callable[[], object] | None = None
+) -> Received | None:
+    """As :func:`stream`, in HTTP/1.0: for what tells its own end, and is to come with as little ado as possible."""
+    if not _TARGET.fullmatch(target):
+        return None
+    connection = _asked(
+        socket_path, f"GET {target} HTTP/1.0\r\nHost: engine\r\n\r\n".encode("ascii"), connect_timeout_s
+    )
+    try:
+        connection.settimeout(None)
+        if meanwhile is not None:
+            meanwhile()
+        begun = _begun(connection, "")
+    except BaseException:
+        connection.close()
+        raise
+    if begun is None:
+        connection.close()
+        return None
+    return Received(connection, begun)
+
+
+class Received(io.RawIOBase):
+    """What comes over a connection, which it takes over, until the other side hangs up."""
+
+    def __init__(self, connection: socket.socket, begun: bytes) -> None:
+        super().__init__()
+        import socket
+
+        self._connection = connection
+        self._begun = memoryview(begun)
+        self._wait_for_all = socket.MSG_WAITALL
+
+    def readable(self) -> bool:
+        """Always: this is what it is for."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``; less than its length only at the end, or of what came with the head."""
+        view = memoryview(buffer).cast("B")
+        if len(self._begun):
+            count = min(len(view), len(self._begun))
+            view[:count] = self._begun[:count]
+            self._begun = self._begun[count:]
+            return count
+        # The kernel gathers them: an engine sends thirty kilobytes at a time.
+        return self._connection.recv_into(view, len(view), self._wait_for_all)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+        super().close()
+
+
+def _begun(connection: socket.socket, encoding: str) -> bytes | None:
+    """What came of the body while its head was read; None where the head is not as it should be.
+
+    ``encoding`` is the Transfer-Encoding that the body should have.
+    """
     received = b""
     while b"\r\n\r\n" not in received and len(received) < MAX_HEAD:
         part = connection.recv(1 << 14)
@@ -171,7 +230,7 @@ def _begun(connection: socket.socket) -> bytes | None:
     parsed = _parsed(head) if separator else None
     if parsed is None or parsed[0] != 200 or "content-encoding" in parsed[1]:
         return None
-    return begun if parsed[1].get("transfer-encoding", "").lower() == "chunked" else None
+    return begun if parsed[1].get("transfer-encoding", "").lower() == encoding else None
 
 
 class Chunked(io.RawIOBase):

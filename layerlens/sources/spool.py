@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 from layerlens.errors import InvalidImageError, SourceError, SpoolError
 
 if TYPE_CHECKING:
-    from layerlens.sources import Progress
+    from layerlens.sources import PassedLayer, Progress
     from layerlens.sources.membersums import Following
 
 Compression = Literal["none", "gzip", "zstd"]
@@ -365,6 +365,8 @@ class Spool(io.BufferedReader):
 
     digests: Mapping[tuple[int, int], str] = {}
     """Of an archive: ``sha256:…`` of members by their offset and size in bytes, as computed on the way."""
+    passed: Mapping[tuple[int, int], PassedLayer] = {}
+    """Of an archive: what is known of members by their offset and size in bytes, of which nothing was kept."""
 
 
 def spool_folder() -> Path:
@@ -402,23 +404,79 @@ def spool(
 
     Raises SpoolError where the folder cannot take the bytes; whatever reading ``stream`` raises passes.
     """
-    folder = spool_folder()
-    try:
-        descriptor = _nameless_file(folder)
-    except OSError as error:
-        raise _spool_error(error, folder, what, 0, expected) from error
-    try:
+    with SpoolWriter(what, expected) as writer:
         try:
-            _copy(stream, descriptor, folder, progress, expected, what, following)
+            size = _copy(stream, writer, progress, expected, what, following)
         finally:
             digests = following.finish() if following is not None else {}
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        kept = Spool(cast("io.RawIOBase", io.FileIO(descriptor, "rb")))
-    except BaseException:
-        os.close(descriptor)
-        raise
+        kept = writer.finish(size)
     kept.digests = digests
     return kept
+
+
+class SpoolWriter:
+    """Writes a :class:`Spool`; a context manager, which drops the file unless :meth:`finish` has handed it out.
+
+    ``what`` is what is being done, and ``expected`` how many bytes are, where that is known: both for errors only.
+    Every method raises SpoolError where the folder cannot take the bytes.
+    """
+
+    def __init__(self, what: str, expected: int | None) -> None:
+        self._what = what
+        self._expected = expected
+        self._folder = spool_folder()
+        self._descriptor = -1
+        try:
+            self._descriptor = _nameless_file(self._folder)
+        except OSError as error:
+            raise self._failed(error, 0) from error
+
+    def __enter__(self) -> SpoolWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def write(self, piece: memoryview, offset: int) -> None:
+        """Put ``piece`` at ``offset``; zeros become holes."""
+        if piece == _ZEROS[: len(piece)]:
+            return  # the last hole is made real by `finish`
+        end = offset + len(piece)
+        try:
+            while len(piece):
+                count = os.pwrite(self._descriptor, piece, offset)
+                piece = piece[count:]
+                offset += count
+        except OSError as error:
+            raise self._failed(error, end) from error
+
+    def finish(self, size: int) -> Spool:
+        """The file, of ``size`` bytes, open at its first one."""
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            raise self._failed(error, size) from error
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        kept = Spool(cast("io.RawIOBase", io.FileIO(self._descriptor, "rb")))
+        self._descriptor = -1
+        return kept
+
+    def _failed(self, error: OSError, needed: int) -> SpoolError:
+        expected, folder = self._expected, self._folder
+        reason = _DISK_ERRORS.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        needs = (
+            f"about {expected:,}" if expected is not None and expected > needed else f"more than {needed:,}"
+        )
+        try:
+            free = f"; {shutil.disk_usage(folder).free:,} are free"
+        except OSError:
+            free = ""
+        return SpoolError(
+            f"{self._what}: cannot write to {folder}: {reason} ({needs} bytes needed{free})",
+            _set_tmpdir(folder),
+        )
 
 
 def _nameless_file(folder: Path) -> int:
@@ -446,13 +504,13 @@ def _nameless_file(folder: Path) -> int:
 
 def _copy(
     stream: BinaryIO,
-    descriptor: int,
-    folder: Path,
+    writer: SpoolWriter,
     progress: Progress | None,
     expected: int | None,
     what: str,
     following: Following | None,
-) -> None:
+) -> int:
+    """Write all of ``stream``; the number of its bytes."""
     readinto: Callable[[Any], int | None] | None = getattr(stream, "readinto", None)
     whole = memoryview(bytearray(_CHUNK))
     written = 0
@@ -465,43 +523,14 @@ def _copy(
             read = stream.read(len(whole))
             count = len(read)
             whole[:count] = read
-        piece = whole[:count]
-        if not len(piece):
-            break
-        try:
-            _write(descriptor, piece, written)
-        except OSError as error:
-            raise _spool_error(error, folder, what, written + len(piece), expected) from error
-        written += len(piece)
+        if not count:
+            return written
+        writer.write(whole[:count], written)
+        written += count
         if following is not None:
-            following.passed(piece, whole)
+            following.passed(whole[:count], whole)
         if progress is not None:
             progress(what, written, expected)
-    try:
-        os.ftruncate(descriptor, written)
-    except OSError as error:
-        raise _spool_error(error, folder, what, written, expected) from error
-
-
-def _write(descriptor: int, piece: memoryview, offset: int) -> None:
-    if piece == _ZEROS[: len(piece)]:
-        return  # a hole; the last one is made real by ftruncate
-    while len(piece):
-        count = os.pwrite(descriptor, piece, offset)
-        piece = piece[count:]
-        offset += count
-
-
-def _spool_error(error: OSError, folder: Path, what: str, needed: int, expected: int | None) -> SpoolError:
-    reason = _DISK_ERRORS.get(error.errno or 0) or (error.strerror or str(error)).lower()
-    needs = f"about {expected:,}" if expected is not None and expected > needed else f"more than {needed:,}"
-    try:
-        free = f"; {shutil.disk_usage(folder).free:,} are free"
-    except OSError:
-        free = ""
-    return SpoolError(
-        f"{what}: cannot write to {folder}: {reason} ({needs} bytes needed{free})", _set_tmpdir(folder)
-    )
 
 
 def _set_tmpdir(folder: Path | None) -> str:

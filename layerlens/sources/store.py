@@ -22,7 +22,7 @@ from layerlens.model import Diagnostic, DiffId, Digest, EntryType, ImagePath, Pl
 from layerlens.patterns import regex
 from layerlens.sources import FileRange, SourceLayer
 from layerlens.sources.spool import Spool
-from layerlens.tarindex import TarError, index_file
+from layerlens.tarindex import TarError, Wants, index_file
 
 MAX_JSON = 64 << 20
 """Largest manifest, index or config that is read, in bytes; registries refuse more than 4 MiB."""
@@ -56,6 +56,7 @@ class TarStore:
         self._file = file
         self._fd = file.fileno()
         self._digests = file.digests if isinstance(file, Spool) else {}
+        self._passed = file.passed if isinstance(file, Spool) else {}
         size = os.fstat(self._fd).st_size
         if size == 0:
             raise InvalidImageError(
@@ -106,7 +107,8 @@ class TarStore:
         if row is None or row in self._index.sparse:
             raise InvalidImageError(f"{self.name} lacks {path}", _DAMAGED)
         offset, size = self._index.offsets[row], self._index.sizes[row]
-        return FileRange(self._fd, offset, size, self._digests.get((offset, size)))
+        member = offset, size
+        return FileRange(self._fd, offset, size, self._digests.get(member), self._passed.get(member))
 
     def close(self) -> None:
         """Close the file."""
@@ -291,9 +293,20 @@ def source_layer(
     """A layer whose blob lies in a file."""
 
     def open_blob() -> BinaryIO:
+        if file_range.passed is not None:
+            raise InvalidImageError(f"layer {diff_id} was not kept", "Open the image again.")
         return io.BufferedReader(RangeReader(file_range), 1 << 20)
 
-    return SourceLayer(diff_id, media_type, file_range.size, digest, open_blob, file_range, streamed)
+    return SourceLayer(
+        diff_id,
+        media_type,
+        file_range.size,
+        digest,
+        open_blob,
+        file_range if file_range.passed is None else None,
+        streamed,
+        passed=file_range.passed,
+    )
 
 
 class StoredSource:
@@ -316,6 +329,9 @@ class StoredSource:
         self.diagnostics = diagnostics
         self.diff_ids_trusted = diff_ids_trusted
         self._close: Callable[[], None] | None = close
+
+    def pass_by(self, wants: Wants) -> None:
+        """Nothing passes by here: every byte is at hand."""
 
     def close(self) -> None:
         """Close the files below; calling it twice is fine."""
