@@ -18,7 +18,7 @@ from layerlens.attribution import Attribution, find_equal, live_duplicates
 from layerlens.beside import Beside, reap
 from layerlens.cache import Cache
 from layerlens.categories import CATEGORIES, Classifier, table
-from layerlens.ecosystems import Ecosystem, WithoutPackages, ecosystems, others_added
+from layerlens.ecosystems import Ecosystem, any_wants, ecosystems, others_added
 from layerlens.errors import LayerLensError, PathNotFoundError, UsageError
 from layerlens.filesystem import Filesystem
 from layerlens.history import instructions, parse_config
@@ -235,18 +235,11 @@ class Image:
 
     def _wants(self, path: str) -> bool:
         """Whether an ecosystem asks for this path's content; called for every path of layers that are inflated."""
-        for wants in self._asking:  # noqa: SIM110 - a generator takes twice as long
-            if wants(path):
-                return True
-        return False
+        return self._asking(path)
 
     @cached_property
-    def _asking(self) -> list[Callable[[str], bool]]:
-        return [
-            ecosystem.wants
-            for ecosystem in self._ecosystems
-            if getattr(type(ecosystem), "wants", None) is not WithoutPackages.wants
-        ]
+    def _asking(self) -> Callable[[str], bool]:
+        return any_wants(self._ecosystems)
 
     @cached_property
     def _ecosystems(self) -> tuple[Ecosystem, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 _PIPE_BYTES = 1 << 20
+_TOLD_MS = 100
 _WHOLE = b"\nthat was all of it"
 """Comes last: whoever has read it need not wait until the child is gone, which takes longer the more it shared."""
 _leaving: list[int] = []
@@ -48,10 +50,15 @@ class Beside(Generic[Result]):
         os.close(writer)
         self._pid, self._pipe = pid, reader
 
-    def result(self) -> Result:
-        """What ``work`` returns; raises what it raises."""
+    def result(self, waiting: Callable[[], object] | None = None) -> Result:
+        """What ``work`` returns; raises what it raises. ``waiting`` is called now and then until it is there."""
         if not self._pid:
             return self._work()
+        if waiting is not None:
+            ready = select.poll()
+            ready.register(self._pipe, select.POLLIN)
+            while not ready.poll(_TOLD_MS):
+                waiting()
         chunks = []
         while chunk := os.read(self._pipe, _PIPE_BYTES):
             chunks.append(chunk)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import os
 import queue
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -22,13 +23,13 @@ from layerlens.beside import Beside, may_fork
 from layerlens.cache import Cache
 from layerlens.errors import DigestMismatchError, InvalidImageError, LayerLensError
 from layerlens.model import DiffId
-from layerlens.passing import Firsts, Lane, Passed, Relay, TarHash, passing
+from layerlens.passing import Inline, Lane, Passed, Sizes, passing, settle
 from layerlens.remembered import LayerMemory, find_index, find_inflated, store_index, store_inflated
 from layerlens.sources import FileRange, Progress, SourceLayer, Unpacked
 from layerlens.sources.beneath import StorageError
 from layerlens.sources.spool import compression_of, open_inflated, spool
 from layerlens.sources.store import RangeReader
-from layerlens.tarindex import Expect, LayerIndex, TarError, Wants, index_chunks, index_file
+from layerlens.tarindex import LayerIndex, TarError, Wants, index_chunks, index_file
 
 _CHUNK = 1 << 20
 _QUEUED = 8
@@ -357,28 +358,28 @@ def _read_stored(
     if len(at_hand) == len(sources):  # nothing has to be read whole
         return [(layer, layer.source.streamed) for layer in _open_all_plain(at_hand, meanwhile)]
 
-    firsts = Firsts()
-    wanted = _Wanted(wants, meter, firsts)
+    wanted = _Wanted(wants, meter)
 
     def open_one(number: int) -> tuple[Layer, bool]:
         source, known = sources[number], plain[number]
         strong = source.diff_id.startswith("sha256:")
         if known is None:
-            return passed[number] if number in passed else wanted.open(source), strong
+            index = passed[number] if number in passed else wanted.index(source)
+            return Layer(source, index, None), strong
         if hashed[number]:
             layer = _open_plain(source, known)
             _check_plain(source, known, f"layer {number}")
             return layer, strong and source.streamed
         return _open_plain(source, known), False
 
-    passed: dict[int, Layer] = {}
+    passed: dict[int, LayerIndex] = {}
     streams = {number: s.compressed_bytes or 0 for number, s in enumerate(sources) if plain[number] is None}
     if may_fork() and len(streams) > 1 and sum(streams.values()) >= _STREAMS_WORTH_A_FORK:
         passed = _inflate_beside(sources, streams, wanted, meanwhile)
         read = [open_one(number) for number in range(len(sources))]
     else:
         read = _on_threads(sources, open_one)
-    firsts.settle()
+    settle(layer.index for layer, _ in read)
     return read
 
 
@@ -401,45 +402,28 @@ def _inflate_beside(
     costs: Mapping[int, int],
     wanted: _Wanted,
     meanwhile: Callable[[], object] | None,
-) -> dict[int, Layer]:
-    """Layers that are inflated, by number, on two cores: in a forked child, whose tars this process hashes, and here.
+) -> dict[int, LayerIndex]:
+    """The indexes of layers that are inflated, by number, on two cores: in a forked child, and here.
 
     Those are missing that failed, or that come after one that failed: to be read again in their order, so that errors
     are the same.
     """
-    relay = Relay(wanted.firsts, wanted.meter.add)
     home = os.getpid()
     broken: list[int] = []
+    left = _after_each(costs)
 
-    def follow() -> None:
-        relay.follow()
-        if meanwhile is not None:
-            meanwhile()
-
-    def work(number: int) -> Layer | LayerIndex | None:
-        is_child = os.getpid() != home
-        if broken and (is_child or number > min(broken)):
+    def work(number: int) -> LayerIndex | None:
+        if broken and (os.getpid() != home or number > min(broken)):
             return None
         try:
-            return wanted.send(number, sources[number], relay) if is_child else wanted.open(sources[number])
+            # While there is enough for the other core too, what is still in this one's cache is hashed at once.
+            return wanted.index(sources[number], inline=left[number] >= costs[number])
         except LayerLensError:
             broken.append(number)
             return None
 
-    try:
-        passed = _shared_out(costs, work, 0, follow)
-    finally:
-        relay.close()
-    layers: dict[int, Layer] = {}
-    for number, result in passed.items():
-        if isinstance(result, LayerIndex):
-            try:
-                layers[number] = _checked(sources[number], result, relay.hashes[number])
-            except DigestMismatchError:  # raised again in its turn
-                continue
-        elif result is not None:
-            layers[number] = result
-    return layers
+    passed = _shared_out(costs, work, 0, meanwhile, wanted.meter.tell)
+    return {number: index for number, index in passed.items() if index is not None}
 
 
 def _plain_range(source: SourceLayer) -> FileRange | None:
@@ -468,16 +452,18 @@ def _shared_out(
     work: Callable[[int], Result],
     worth_a_fork: int,
     meanwhile: Callable[[], object] | None,
+    waiting: Callable[[], object] | None = None,
 ) -> dict[int, Result]:
     """What ``work`` makes of every number, on two cores where what they cost is worth it.
 
     Both sides take the next number from one pipe, the largest first, since a layer's size says little of its entries.
+    ``waiting`` is called now and then while only the other side works.
     """
     done: dict[int, Result] = {}
     if len(costs) > 1 and sum(costs.values()) >= worth_a_fork:
         reader, writer = os.pipe()
         try:
-            order = sorted(costs, key=lambda number: -costs[number])
+            order = _largest_first(costs)
             os.write(writer, b"".join(number.to_bytes(2, "big") for number in order[:_PIPED]))
             os.close(writer)
 
@@ -493,12 +479,25 @@ def _shared_out(
                 if meanwhile is not None:
                     meanwhile()
                 done = take()
-                done |= beside.result()
+                done |= beside.result(waiting)
             finally:
                 beside.close()
         finally:
             os.close(reader)
     return {number: done[number] if number in done else work(number) for number in costs}
+
+
+def _largest_first(costs: Mapping[int, int]) -> list[int]:
+    return sorted(costs, key=lambda number: -costs[number])
+
+
+def _after_each(costs: Mapping[int, int]) -> dict[int, int]:
+    """What those cost together that come after each, the largest first."""
+    left, after = 0, {}
+    for number in reversed(_largest_first(costs)):
+        after[number] = left
+        left += costs[number]
+    return after
 
 
 def _open_plain(source: SourceLayer, known: FileRange) -> Layer:
@@ -509,47 +508,31 @@ def _open_plain(source: SourceLayer, known: FileRange) -> Layer:
 
 
 class _Wanted:
-    """What is wanted of layers that are inflated, and where their large files are compared."""
+    """What is wanted of layers that are inflated."""
 
-    def __init__(self, wants: Wants | None, meter: _Meter, firsts: Firsts) -> None:
+    def __init__(self, wants: Wants | None, meter: _Meter) -> None:
         self._wants = wants
         self.meter = meter
-        self.firsts = firsts
+        self._sizes = Sizes()
 
-    def open(self, source: SourceLayer) -> Layer:
-        """Inflate, index, hash the blob and the tar, all at once."""
-        tar_hash = TarHash(self.firsts)
+    def index(self, source: SourceLayer, *, inline: bool = False) -> LayerIndex:
+        """Inflate, index, hash the blob and the tar, all at once; hash on a thread beside it unless ``inline``.
 
-        def chunks(tar: BinaryIO, lane: Lane) -> Iterator[memoryview]:
-            return passing(tar, lane, tar_hash.update)
-
-        index = self._index(source, chunks, tar_hash.expect, self.meter.add)
-        return _checked(source, index, tar_hash)
-
-    def send(self, number: int, source: SourceLayer, relay: Relay) -> LayerIndex:
-        """The same, but for hashing the tar, which the parent of this process does."""
-        index = self._index(source, lambda tar, _: relay.passing(tar), relay.expect, relay.count)
-        relay.end(number)
-        return index
-
-    def _index(
-        self,
-        source: SourceLayer,
-        chunks: Callable[[BinaryIO, Lane], Iterator[memoryview]],
-        expect: Expect,
-        count: Callable[[int], object],
-    ) -> LayerIndex:
+        Raises DigestMismatchError, InvalidImageError.
+        """
         algorithm = source.digest.partition(":")[0] if source.digest else "sha256"
-        blob_hash = hashlib.new(algorithm)
+        blob_hash, tar_hash = hashlib.new(algorithm), hashlib.sha256()
         what = f"layer {source.diff_id}"
         stored = source.open()
         # It is read in large pieces, which need no buffer.
         unbuffered: BinaryIO = getattr(stored, "raw", stored)
-        with Lane() as lane:
+        with Inline() if inline else Lane() as lane:
             try:
-                blob = Passed(unbuffered, lane, blob_hash.update if source.digest else None, count)
+                consume = blob_hash.update if source.digest else None
+                blob = Passed(unbuffered, lane, consume, self.meter.add)
                 tar = open_inflated(cast(BinaryIO, blob), what=what)
-                index = index_chunks(chunks(tar, lane), self._wants, expect=expect)
+                chunks = passing(tar, lane, tar_hash.update)
+                index = index_chunks(chunks, self._wants, seen=self._sizes.seen)
                 blob.drain()
             except TarError as error:
                 raise _about(source, error) from None
@@ -558,15 +541,8 @@ class _Wanted:
         digest = f"{algorithm}:{blob_hash.hexdigest()}"
         if source.digest is not None and digest != source.digest:
             raise DigestMismatchError(f"{what} is stored as {source.digest} but hashes to {digest}", _DAMAGED)
+        _check(source, f"sha256:{tar_hash.hexdigest()}", what)
         return index
-
-
-def _checked(source: SourceLayer, index: LayerIndex, tar_hash: TarHash) -> Layer:
-    """The layer, whose tar has passed; its files' digests are those that were computed with the tar's."""
-    _check(source, f"sha256:{tar_hash.hexdigest()}", f"layer {source.diff_id}")
-    tar_hash.digests.update(index.digests)
-    index.digests = tar_hash.digests
-    return Layer(source, index, None)
 
 
 def _check_plain(source: SourceLayer, known: FileRange, what: str) -> None:
@@ -660,20 +636,27 @@ class _Tee(io.RawIOBase):
 
 
 class _Meter:
-    """Adds up the bytes of all layers for one progress line."""
+    """Adds up the bytes of all layers for one progress line, those that a forked child reads among them."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
         self._total = total
-        self._done = 0
+        self._done = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        """Bytes that were read here, and in the child."""
+        self._home = os.getpid()
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
+        is_child = os.getpid() != self._home
         with self._lock:
-            self._done += count
-            done = self._done
+            self._done[is_child] += count
+        if not is_child:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is."""
         if self._progress is not None:
-            self._progress("reading layers", done, self._total)
+            self._progress("reading layers", self._done[0] + self._done[1], self._total)
 
 
 def close_layers(layers: Iterable[Layer]) -> None:

@@ -21,7 +21,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from layerlens.errors import InvalidImageError
 from layerlens.model import EntryType
@@ -73,8 +73,8 @@ a CRC-64 of every file's."""
 
 Wants = Callable[[str], bool]
 """Says of a path whether its content will be asked for."""
-Expect = Callable[[int, int, int], object]
-"""Hears of a large file that passes by: its row, where its payload starts, and its size in bytes."""
+Seen = Callable[[int], bool]
+"""Says whether a large file of that size in bytes has passed by before this one."""
 
 
 @dataclass(slots=True)
@@ -111,6 +111,8 @@ class LayerIndex:
     digests: dict[int, bytes] = field(default_factory=dict)
     """SHA-256 of regular files, where the layer passed by as a stream: of the small ones, and of large ones that may
     have an equal."""
+    prints: dict[int, bytes] = field(default_factory=dict)
+    """BLAKE3 of large files, until all layers have passed."""
     contents: dict[int, bytes] = field(default_factory=dict)
     """Contents taken in passing, where the layer passed by as a stream."""
     escapes: list[str] = field(default_factory=list)
@@ -196,14 +198,13 @@ def index_chunks(
     wants: Wants | None = None,
     max_content: int = 16 << 20,
     *,
-    expect: Expect | None = None,
+    seen: Seen | None = None,
 ) -> LayerIndex:
     """As :func:`index_stream`, of chunks that are valid only until the next one is asked for.
 
-    With ``expect``, files of more than ``SMALL`` bytes are not hashed but announced: at the latest while the chunk
-    after the one in which their payload starts is looked at.
+    With ``seen``, files of more than ``SMALL`` bytes get a BLAKE3 in ``prints``, and a digest where they were seen.
     """
-    feed = _Feed(chunks, expect)
+    feed = _Feed(chunks, seen)
     index = _Scanner(feed.refill, feed, wants, max_content).scan(None)
     index.size = feed.drain()
     index.checks = "crc32-whole"
@@ -213,9 +214,9 @@ def index_chunks(
 class _Feed:
     """A forward-only stream behind the scanner's window: chunks, each of them valid until the next is asked for."""
 
-    def __init__(self, chunks: Iterator[memoryview], expect: Expect | None) -> None:
+    def __init__(self, chunks: Iterator[memoryview], seen: Seen | None) -> None:
         self.chunks = chunks
-        self.expect = expect
+        self.seen = seen
         self.pos = 0  # of the first byte of `rest`
         self.rest = b""
         self.chunk = memoryview(b"")  # what follows it, as far as it was read
@@ -285,6 +286,13 @@ class Extension:
     link: bytes | None = None
     records: dict[bytes, bytes] = field(default_factory=dict)
     sparse_pairs: list[bytes] = field(default_factory=list)
+
+
+def _blake3(data: bytes | memoryview = b"") -> Any:
+    """BLAKE3 of ``data`` and what it is updated with; loaded where a layer passes by, and nowhere else."""
+    from blake3 import blake3
+
+    return blake3(data)
 
 
 class _Scanner:
@@ -420,10 +428,10 @@ class _Scanner:
                             crc = crc32(piece)
                         if feed is not None:
                             row = len(index.paths)
-                            if size <= SMALL or feed.expect is None:
+                            if size > SMALL and feed.seen is not None:
+                                index.prints[row] = _blake3(piece).digest()
+                            if size <= SMALL or feed.seen is None or feed.seen(size):
                                 index.digests[row] = sha256(piece).digest()
-                            else:
-                                feed.expect(row, payload, size)
                             if self.wants is not None and self.wants(path):
                                 index.contents[row] = bytes(piece[: self.max_content])
                     elif feed is not None:
@@ -620,18 +628,15 @@ class _Scanner:
             raise TarError("the tar ends in the middle of a file", payload)
 
     def _pass(self, payload: int, size: int, path: str) -> int:
-        """Stream a payload by: CRC-32, SHA-256 unless others take it, content if wanted."""
+        """Stream a payload by: CRC-32, SHA-256 or BLAKE3 or both, content if wanted."""
         feed = self.feed
         assert feed is not None
         row = len(self.index.paths)
         wanted = self.wants is not None and self.wants(path)
         if payload < feed.pos or payload > feed.pos + len(feed.rest):
             feed.refill(payload)
-        digest = None
-        if size <= SMALL or feed.expect is None:
-            digest = hashlib.sha256()
-        else:
-            feed.expect(row, payload, size)
+        print_ = _blake3() if size > SMALL and feed.seen is not None else None
+        digest = hashlib.sha256() if size <= SMALL or feed.seen is None or feed.seen(size) else None
         kept: list[bytes] = []
         room = self.max_content if wanted else 0
         crc = 0
@@ -641,6 +646,8 @@ class _Scanner:
             crc = crc32(piece, crc)
             if digest is not None:
                 digest.update(piece)
+            if print_ is not None:
+                print_.update(piece)
             if room > 0:
                 kept.append(bytes(piece[:room]))
                 room -= len(piece)
@@ -649,6 +656,8 @@ class _Scanner:
             raise TarError("the tar ends in the middle of a file", payload)
         if size and digest is not None:
             self.index.digests[row] = digest.digest()
+        if print_ is not None:
+            self.index.prints[row] = print_.digest()
         if wanted:
             self.index.contents[row] = b"".join(kept)
         self.window, self.start = feed.rest, feed.pos

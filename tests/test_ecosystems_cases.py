@@ -17,7 +17,7 @@ from imagekit import Member, Symlink
 
 from layerlens.attribution import Attribution
 from layerlens.categories import CATEGORIES
-from layerlens.ecosystems import ecosystems
+from layerlens.ecosystems import WithoutPackages, any_wants, ecosystems
 from layerlens.model import Diagnostic, Package
 
 CASES = Path(__file__).parent / "cases"
@@ -100,3 +100,52 @@ def test_there_are_cases_for_package_ecosystems() -> None:
     with_cases = {path.parent.parent.name for path in CASES.glob("*/*/image.txt")}
     assert {"apk", "dpkg", "node", "python"} <= with_cases <= {ecosystem.name for ecosystem in ecosystems()}
     assert len(list(CASES.glob("*/*/image.txt"))) == len(list(CASES.glob("*/*/expected.txt"))) >= 7
+
+
+def test_endings_keep_no_path_from_an_ecosystem() -> None:
+    """What is asked by the ends of paths is what asking every ecosystem of every path says."""
+    found = ecosystems()
+    wants = any_wants(found)
+    names = [
+        "status",
+        "x.list",
+        "base",
+        "installed",
+        "release",
+        "installed.json",
+        "a.gemspec",
+        "rpmdb.sqlite",
+    ]
+    names += [
+        "package.json",
+        ".package-lock.json",
+        "METADATA",
+        "RECORD",
+        "x.egg-info",
+        "top_level.txt",
+        "x",
+        "",
+    ]
+    folders = ["", "/a", "/var/lib/dpkg", "/var/lib/dpkg/info", "/var/lib/dpkg/status.d", "/lib/apk/db"]
+    folders += [
+        "/usr/lib/apk/db",
+        "/g/specifications",
+        "/vendor/composer",
+        "/var/lib/rpm",
+        "/usr/lib/sysimage/rpm",
+    ]
+    paths = [f"{folder}/{name}" for folder in folders for name in names]
+    wanted = [path for path in paths if any(one.wants(path) for one in found)]
+    assert [path for path in paths if wants(path)] == wanted
+    assert len(wanted) > 50
+
+
+def test_an_ecosystem_without_endings_is_asked_of_every_path() -> None:
+    class Other(WithoutPackages):
+        name = "other"
+
+        def wants(self, path: str) -> bool:
+            return path == "/odd"
+
+    wants = any_wants([*ecosystems(), Other()])
+    assert wants("/odd") and wants("/a/package.json") and not wants("/even")

@@ -1,20 +1,22 @@
-"""Hashing what passes by: which files get a digest, and that it is theirs; the tar's own, whatever its pieces."""
+"""Hashing what passes by: which files get a digest, and that it is theirs; whatever the pieces they come in."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import io
+import os
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+from blake3 import blake3
 from imagekit import layer
 
-from layerlens import passing
 from layerlens.layers import open_layers
 from layerlens.model import DiffId, Digest
-from layerlens.passing import Firsts, Lane, Passed, TarHash, buffers
+from layerlens.passing import Inline, Lane, Passed, Sizes, buffers, settle
 from layerlens.sources import SourceLayer
 from layerlens.tarindex import SMALL, LayerIndex, index_chunks
 
@@ -34,44 +36,36 @@ def noise(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def indexed(tar: bytes, firsts: Firsts, size: int) -> tuple[LayerIndex, TarHash]:
-    """The tar in pieces of ``size`` bytes, each hashed when the one after it was looked at."""
-    hashing = TarHash(firsts)
+def indexed(tar: bytes, sizes: Sizes, length: int) -> LayerIndex:
+    """The tar in pieces of ``length`` bytes, each in the buffer of the one before."""
+    buffer = bytearray(length)
 
-    def pieces() -> list[memoryview]:
-        return [memoryview(tar)[at : at + size] for at in range(0, len(tar), size)]
+    def chunks() -> Iterator[memoryview]:
+        for at in range(0, len(tar), length):
+            piece = tar[at : at + length]
+            buffer[:] = piece.ljust(length, b"?")
+            yield memoryview(buffer)[: len(piece)]
 
-    def chunks():  # type: ignore[no-untyped-def]
-        before = None
-        for piece in pieces():
-            yield piece
-            if before is not None:
-                hashing.update(before)
-            before = piece
-        if before is not None:
-            hashing.update(before)
-
-    index = index_chunks(chunks(), expect=hashing.expect)
-    return index, hashing
+    return index_chunks(chunks(), seen=sizes.seen)
 
 
-@pytest.mark.parametrize("size", [SMALL * 4, SMALL * 4 + 7, 100_000, 1 << 20])
-def test_large_files_have_a_digest_exactly_where_they_may_have_an_equal(size: int) -> None:
+@pytest.mark.parametrize("length", [SMALL * 4, SMALL * 4 + 7, 100_000, 1 << 20])
+def test_large_files_have_a_digest_exactly_where_they_may_have_an_equal(length: int) -> None:
     big, same_size, alone = noise(1, 70_001), noise(2, 70_001), noise(3, 250_000)
     tars = [
         layer({"/a": big, "/small": b"x", "/b": big, "/alone": alone}),
         layer({"/c": same_size, "/d": noise(4, SMALL + 1), "/e": big, "/f": same_size}),
     ]
-    firsts = Firsts()
+    sizes = Sizes()
+    indexes = [indexed(tar, sizes, length) for tar in tars]
+    settle(indexes)
     digests: dict[str, bytes] = {}
     contents: dict[str, bytes] = {}
-    for tar in tars:
-        index, hashing = indexed(tar, firsts, size)
-        assert hashing.hexdigest() == hashlib.sha256(tar).hexdigest()
+    for tar, index in zip(tars, indexes, strict=True):
+        assert index.prints == {}
         for row, path in enumerate(index.paths):
             contents[path] = tar[index.offsets[row] : index.offsets[row] + index.sizes[row]]
-        firsts.settle()
-        digests |= {index.paths[row]: digest for row, digest in (index.digests | hashing.digests).items()}
+        digests |= {index.paths[row]: digest for row, digest in index.digests.items()}
     assert digests == {
         path: hashlib.sha256(contents[path]).digest() for path in ("/a", "/b", "/c", "/e", "/f", "/small")
     }
@@ -79,30 +73,32 @@ def test_large_files_have_a_digest_exactly_where_they_may_have_an_equal(size: in
 
 def test_a_first_file_that_has_no_equal_gets_no_digest() -> None:
     one, other = noise(1, 40_000), noise(2, 40_000)
-    firsts = Firsts()
-    index, hashing = indexed(layer({"/one": one, "/other": other}), firsts, SMALL * 4)
-    firsts.settle()
-    assert hashing.digests == {1: hashlib.sha256(other).digest()}
+    index = indexed(layer({"/one": one, "/other": other}), Sizes(), SMALL * 4)
+    assert index.prints == {0: blake3(one).digest(), 1: blake3(other).digest()}
+    settle([index])
+    assert index.digests == {1: hashlib.sha256(other).digest()}
     assert index.crcs[0] != index.crcs[1]
 
 
-def test_beyond_so_many_sizes_every_file_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing, "MAX_FIRSTS", 1)
-    contents = {f"/{size}": noise(size, SMALL + size) for size in (1, 2, 3)}
-    _, hashing = indexed(layer(contents), Firsts(), SMALL * 4)
-    assert hashing.digests == {
-        row: hashlib.sha256(data).digest() for row, data in enumerate(contents.values()) if row
-    }
+def test_a_size_is_seen_once_it_was_asked_for() -> None:
+    sizes = Sizes()
+    assert [sizes.seen(size) for size in (5, 6, 5, 1 << 40, 6, 1 << 40)] == [False] * 2 + [
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
-def test_a_file_that_is_announced_too_late_has_no_digest_and_the_tar_has_its_own() -> None:
-    hashing = TarHash(Firsts())
-    data = memoryview(noise(1, 3000))
-    hashing.update(data[:1000])
-    hashing.expect(0, 500, 1000)
-    hashing.update(data[1000:])
-    assert hashing.digests == {}
-    assert hashing.hexdigest() == hashlib.sha256(data).hexdigest()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_and_its_parent_see_the_sizes_of_each_other() -> None:
+    sizes = Sizes()
+    sizes.seen(1)
+    child = os.fork()
+    if child == 0:
+        os._exit(sizes.seen(1) and not sizes.seen(2) and not sizes.seen(3))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert [sizes.seen(size) for size in (1, 2, 4, 3)] == [True, True, False, True]
 
 
 def test_equal_files_of_layers_that_pass_by_at_once_are_found() -> None:
@@ -122,10 +118,11 @@ def test_equal_files_of_layers_that_pass_by_at_once_are_found() -> None:
     assert found == {hashlib.sha256(data).digest(): 4 for data in shared.values()}
 
 
-def test_what_is_read_through_is_consumed_in_order_and_counted() -> None:
+@pytest.mark.parametrize("kind", [Lane, Inline])
+def test_what_is_read_through_is_consumed_in_order_and_counted(kind: type[Lane | Inline]) -> None:
     data, counted = noise(1, 1_000_003), []
     digest = hashlib.sha256()
-    with Lane() as lane:
+    with kind() as lane:
         stream = Passed(io.BytesIO(data), lane, digest.update, counted.append)
         taken = bytearray(333_333)
         assert stream.readinto(taken) and data.startswith(taken[: counted[0]])

@@ -61,7 +61,8 @@ class Ecosystem(Protocol):
     def wants(self, path: ImagePath) -> bool:
         """Whether :meth:`packages` may read the content of ``path``, so that a streamed layer keeps it.
 
-        Called once for every path of every layer: it looks at the path only.
+        Called once for every path of every layer: it looks at the path only. An ecosystem may have an attribute
+        ``endings``, a tuple of strings of which every path that it wants ends in one; it is asked of no others then.
         """
 
     def packages(
@@ -82,6 +83,29 @@ class WithoutPackages:
     ) -> Iterable[Package]:
         """None."""
         return ()
+
+
+def any_wants(among: Iterable[Ecosystem]) -> Callable[[ImagePath], bool]:
+    """Whether one of these ecosystems wants the content of a path, with few of them being asked."""
+    endings: set[str] = set()
+    by_ending: list[Callable[[ImagePath], bool]] = []
+    always: list[Callable[[ImagePath], bool]] = []
+    for ecosystem in among:
+        ends: tuple[str, ...] | None = getattr(ecosystem, "endings", None)
+        if ends is not None:
+            endings.update(ends)
+            by_ending.append(ecosystem.wants)
+        elif getattr(type(ecosystem), "wants", None) is not WithoutPackages.wants:
+            always.append(ecosystem.wants)
+    ending = tuple(sorted(endings))
+
+    def wants(path: ImagePath) -> bool:
+        for one in always:
+            if one(path):
+                return True
+        return path.endswith(ending) and any(one(path) for one in by_ending)
+
+    return wants
 
 
 UNNEEDED_CATEGORIES = frozenset(

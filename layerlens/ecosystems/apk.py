@@ -90,6 +90,8 @@ class Apk:
 
     name = "apk"
 
+    endings: tuple[str, ...] = DATABASES
+
     def wants(self, path: ImagePath) -> bool:
         """The installed database."""
         return path in DATABASES

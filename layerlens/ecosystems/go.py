@@ -140,6 +140,8 @@ class Go:
 
     name = "go"
 
+    endings: tuple[str, ...] = ()
+
     def wants(self, path: ImagePath) -> bool:
         """Nothing: programs are too large to be kept from a stream."""
         return False

@@ -116,6 +116,8 @@ class Java:
 
     name = "java"
 
+    endings: tuple[str, ...] = ("/release",)
+
     def wants(self, path: ImagePath) -> bool:
         """The file that says what a runtime is."""
         return path.endswith("/release")

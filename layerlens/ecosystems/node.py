@@ -67,11 +67,16 @@ class Node:
 
     name = "node"
 
+    endings: tuple[str, ...] = (
+        "/package.json",
+        "/.package-lock.json",
+        "/package-lock.json",
+        "/npm-shrinkwrap.json",
+    )
+
     def wants(self, path: ImagePath) -> bool:
         """Manifests and npm's lockfiles."""
-        return path.endswith(
-            ("/package.json", "/.package-lock.json", "/package-lock.json", "/npm-shrinkwrap.json")
-        )
+        return path.endswith(self.endings)
 
     def packages(
         self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]

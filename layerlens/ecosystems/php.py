@@ -65,6 +65,8 @@ class Php:
 
     name = "php"
 
+    endings: tuple[str, ...] = ("/composer/installed.json",)
+
     def wants(self, path: ImagePath) -> bool:
         """The list of installed packages."""
         return path.endswith("/composer/installed.json")

@@ -62,11 +62,18 @@ class Python:
 
     name = "python"
 
+    endings: tuple[str, ...] = (
+        "/METADATA",
+        "/RECORD",
+        "/PKG-INFO",
+        "/top_level.txt",
+        "/installed-files.txt",
+        ".egg-info",
+    )
+
     def wants(self, path: ImagePath) -> bool:
         """Metadata and lists of installed files."""
-        return path.endswith(
-            ("/METADATA", "/RECORD", "/PKG-INFO", "/top_level.txt", "/installed-files.txt", ".egg-info")
-        )
+        return path.endswith(self.endings)
 
     def packages(
         self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]

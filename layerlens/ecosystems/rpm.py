@@ -157,6 +157,8 @@ class Rpm:
 
     name = "rpm"
 
+    endings: tuple[str, ...] = (f"/{DATABASE}",)
+
     def wants(self, path: ImagePath) -> bool:
         """The database."""
         folder, _, file = path.rpartition("/")

@@ -154,6 +154,8 @@ class Ruby:
 
     name = "ruby"
 
+    endings: tuple[str, ...] = (".gemspec",)
+
     def wants(self, path: ImagePath) -> bool:
         """Specifications."""
         return path.endswith(".gemspec") and "/specifications/" in path

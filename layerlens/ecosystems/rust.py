@@ -43,6 +43,8 @@ class Rust:
 
     name = "rust"
 
+    endings: tuple[str, ...] = ()
+
     def wants(self, path: ImagePath) -> bool:
         """Nothing: programs are too large to be kept from a stream."""
         return False

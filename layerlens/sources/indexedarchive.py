@@ -9,21 +9,20 @@ Formats: POSIX.1-2017, pax, "ustar Interchange Format"; which of its members are
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from layerlens.errors import InvalidImageError
-from layerlens.passing import CHUNK_BYTES, Firsts, Lane, TarHash, buffers, passing
+from layerlens.passing import CHUNK_BYTES, Lane, Sizes, passing, settle
 from layerlens.sources import PassedLayer
 from layerlens.sources.membersums import REGULAR, payload_bytes
 from layerlens.sources.spool import Spool, SpoolWriter, fill
-from layerlens.tarindex import BLOCK, LayerIndex, Wants, index_chunks
+from layerlens.tarindex import BLOCK, Wants, index_chunks
 
 _MAGIC = b"ustar"
 _ZEROS = bytes(BLOCK)
-_SLOTS = 16
-"""Buffers: so much may wait to be hashed while the engine, too, wants a core."""
 
 
 def index_archive(
@@ -38,16 +37,11 @@ def index_archive(
         InvalidImageError: not an archive, or one that ends early; a layer that is broken.
         SpoolError: what is kept finds no room.
     """
-    firsts = Firsts()
-    with Lane() as lane:
-        reader = _Reader(stream, wants, kept, count, lane, firsts)
-        reader.read()
-    firsts.settle()
+    reader = _Reader(stream, wants, kept, count)
+    layers = reader.read()
+    settle(layer.index for layer in layers.values())
     spool = kept.finish(reader.position)
-    spool.passed = {
-        member: PassedLayer(index, f"sha256:{tar_hash.hexdigest()}")
-        for member, (index, tar_hash) in reader.indexed.items()
-    }
+    spool.passed = layers
     return spool
 
 
@@ -57,30 +51,22 @@ def _is_tars(block: bytes) -> bool:
 
 
 class _Reader:
-    """The archive as far as it was read; ``indexed`` has its layers by offset and size, which ``lane`` hashes."""
+    """The archive as far as it was read."""
 
     def __init__(
-        self,
-        stream: io.RawIOBase,
-        wants: Wants,
-        kept: SpoolWriter,
-        count: Callable[[int], object],
-        lane: Lane,
-        firsts: Firsts,
+        self, stream: io.RawIOBase, wants: Wants, kept: SpoolWriter, count: Callable[[int], object]
     ) -> None:
         self.position = 0
-        self.indexed: dict[tuple[int, int], tuple[LayerIndex, TarHash]] = {}
         self._stream = stream
         self._wants = wants
         self._kept = kept
         self._count = count
-        self._lane = lane
-        self._firsts = firsts
+        self._sizes = Sizes()
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        self._pool = buffers(_SLOTS, CHUNK_BYTES)
 
-    def read(self) -> None:
-        """Read up to the two blocks of zeros that an archive ends with."""
+    def read(self) -> dict[tuple[int, int], PassedLayer]:
+        """Read up to the two blocks of zeros that an archive ends with; the layers, by offset and size."""
+        layers: dict[tuple[int, int], PassedLayer] = {}
         empty = 0
         while empty < 2:
             header = bytes(self._copy(BLOCK))
@@ -88,11 +74,11 @@ class _Reader:
             size = 0 if empty else payload_bytes(header)
             if size is None:
                 raise InvalidImageError("what came is not an archive", "Export it to a file, and give that.")
-            left = size
+            start, left = self.position, size
             if header[156] in REGULAR and size >= 2 * BLOCK:
                 first = bytes(self._take(BLOCK))
                 if _is_tars(first):
-                    self._index(first, size)
+                    layers[start, size] = self._layer(first, size)
                     left = 0
                 else:
                     self._keep(first)
@@ -100,16 +86,20 @@ class _Reader:
             left += -size % BLOCK
             while left:
                 left -= len(self._copy(min(left, CHUNK_BYTES)))
+        return layers
 
     def _take(self, size: int) -> memoryview:
         """The next ``size`` bytes, valid until more are read."""
         view = self._buffer[:size]
+        self._fill(view)
+        return view
+
+    def _fill(self, view: memoryview) -> None:
         done = fill(self._stream, view)
         self.position += done
-        if done < size:
+        if done < len(view):
             raise InvalidImageError("the archive ends early", "Export it again.")
         self._count(self.position)
-        return view
 
     def _keep(self, data: bytes | memoryview) -> None:
         """Write what was read last to the file."""
@@ -120,46 +110,32 @@ class _Reader:
         self._keep(data)
         return data
 
-    def _index(self, first: bytes, size: int) -> None:
+    def _layer(self, first: bytes, size: int) -> PassedLayer:
         """Index and hash the tar of ``size`` bytes that begins with ``first``, which was read last."""
-        start = self.position - len(first)
-        tar_hash = TarHash(self._firsts)
-
-        def count(done: int) -> None:
-            self.position = start + done
-            self._count(self.position)
-
-        member = cast("BinaryIO", _Member(first, size, self._stream, count))
-        chunks = passing(member, self._lane, tar_hash.update, self._pool)
-        index = index_chunks(chunks, self._wants, expect=tar_hash.expect)
-        if index.size != size:
-            raise InvalidImageError("the archive ends early", "Export it again.")
-        digests = tar_hash.digests
-        digests.update(index.digests)  # those of small files; those of large ones are still being computed
-        index.digests = digests
-        self.indexed[start, size] = index, tar_hash
+        tar_hash = hashlib.sha256()
+        tar = cast("BinaryIO", _Member(first, size, self._fill))
+        with Lane() as lane:
+            index = index_chunks(passing(tar, lane, tar_hash.update), self._wants, seen=self._sizes.seen)
+        return PassedLayer(index, f"sha256:{tar_hash.hexdigest()}")
 
 
 class _Member(io.RawIOBase):
-    """The bytes of one member, of which the first were read already; ``count`` hears how many were taken."""
+    """The bytes of one member, of which the first were read already; ``fill`` reads more, or raises."""
 
-    def __init__(self, first: bytes, size: int, stream: io.RawIOBase, count: Callable[[int], object]) -> None:
+    def __init__(self, first: bytes, size: int, fill: Callable[[memoryview], object]) -> None:
         super().__init__()
         self._first = first
-        self._size = size
-        self._done = 0
-        self._stream = stream
-        self._count = count
+        self._left = size
+        self._fill = fill
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: self._size - self._done]
+        view = memoryview(buffer)[: self._left]
         begun = len(self._first)
         view[:begun] = self._first
         self._first = b""
-        taken = begun + fill(self._stream, view[begun:])
-        self._done += taken
-        self._count(self._done)
-        return taken
+        self._fill(view[begun:])
+        self._left -= len(view)
+        return len(view)
