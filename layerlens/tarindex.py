@@ -21,7 +21,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from layerlens.errors import InvalidImageError
 from layerlens.model import EntryType
@@ -217,6 +217,10 @@ class _Feed:
     def __init__(self, chunks: Iterator[memoryview], seen: Seen | None) -> None:
         self.chunks = chunks
         self.seen = seen
+        if seen is not None:
+            from blake3 import blake3
+
+            self.blake3 = blake3
         self.pos = 0  # of the first byte of `rest`
         self.rest = b""
         self.chunk = memoryview(b"")  # what follows it, as far as it was read
@@ -286,13 +290,6 @@ class Extension:
     link: bytes | None = None
     records: dict[bytes, bytes] = field(default_factory=dict)
     sparse_pairs: list[bytes] = field(default_factory=list)
-
-
-def _blake3(data: bytes | memoryview = b"") -> Any:
-    """BLAKE3 of ``data`` and what it is updated with; loaded where a layer passes by, and nowhere else."""
-    from blake3 import blake3
-
-    return blake3(data)
 
 
 class _Scanner:
@@ -429,7 +426,7 @@ class _Scanner:
                         if feed is not None:
                             row = len(index.paths)
                             if size > SMALL and feed.seen is not None:
-                                index.prints[row] = _blake3(piece).digest()
+                                index.prints[row] = feed.blake3(piece).digest()
                             if size <= SMALL or feed.seen is None or feed.seen(size):
                                 index.digests[row] = sha256(piece).digest()
                             if self.wants is not None and self.wants(path):
@@ -635,7 +632,7 @@ class _Scanner:
         wanted = self.wants is not None and self.wants(path)
         if payload < feed.pos or payload > feed.pos + len(feed.rest):
             feed.refill(payload)
-        print_ = _blake3() if size > SMALL and feed.seen is not None else None
+        print_ = feed.blake3() if size > SMALL and feed.seen is not None else None
         digest = hashlib.sha256() if size <= SMALL or feed.seen is None or feed.seen(size) else None
         kept: list[bytes] = []
         room = self.max_content if wanted else 0
