@@ -252,13 +252,15 @@ def test_an_export_that_is_refused(engine: FakeEngine) -> None:
             source.config  # noqa: B018
 
 
-def test_the_report_is_the_same_without_contents(engine: FakeEngine) -> None:
+def test_the_report_is_the_same_without_contents(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reports = []
     for contents in (True, False):
+        monkeypatch.setenv("LAYERLENS_CACHE_DIR", str(tmp_path / f"cache-{contents}"))
         for cache in (False, True, True):
             with layerlens.open_image("docker://kit:latest", cache=cache, contents=contents) as image:
                 reports.append(image.inspect(recommend=False, files=False).to_dict())
-        shutil.rmtree(os.environ["LAYERLENS_CACHE_DIR"])
     assert exports(engine) == 4  # what was seen before is not exported again
     assert all(report == reports[0] for report in reports)
 
