@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 _PIPE_BYTES = 1 << 20
 _TOLD_MS = 100
+"""Between two calls of what is called while the child works."""
 _WHOLE = b"\nthat was all of it"
 """Comes last: whoever has read it need not wait until the child is gone, which takes longer the more it shared."""
 _leaving: list[int] = []

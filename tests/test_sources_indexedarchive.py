@@ -169,7 +169,7 @@ def test_what_has_no_end_is_refused(data: bytes) -> None:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    """A docker that has ``kit:latest`` and ``large:latest``."""
+    """A docker that has ``kit:latest``."""
     folder = Path(tempfile.mkdtemp(prefix="ll-", dir="/tmp"))
     with served(folder) as fake:
         fake.add(KIT, "kit:latest")

@@ -120,7 +120,7 @@ class Java:
 
     def wants(self, path: ImagePath) -> bool:
         """The file that says what a runtime is."""
-        return path.endswith("/release")
+        return path.endswith(self.endings)
 
     def packages(
         self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]

@@ -69,7 +69,7 @@ class Php:
 
     def wants(self, path: ImagePath) -> bool:
         """The list of installed packages."""
-        return path.endswith("/composer/installed.json")
+        return path.endswith(self.endings)
 
     def packages(
         self, fs: Filesystem, config: ImageConfig, diagnostics: list[Diagnostic]

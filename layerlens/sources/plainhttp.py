@@ -16,9 +16,10 @@ import select
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from layerlens.patterns import regex
+from layerlens.sources.spool import PushbackReader
 
 if TYPE_CHECKING:
     import socket
@@ -142,56 +143,55 @@ def stream(
 
     Raises OSError where nobody listens, or who does hangs up before there is an answer.
     """
+    begun = _answered(socket_path, target, "1.1", connect_timeout_s, meanwhile)
+    return None if begun is None else Chunked(*begun, is_whole)
+
+
+def unchunked(
+    socket_path: Path, target: str, connect_timeout_s: float, meanwhile: Callable[[], object] | None = None
+) -> PushbackReader | None:
+    """As :func:`stream`, in HTTP/1.0: for what tells its own end, and is to come with as little ado as possible."""
+    begun = _answered(socket_path, target, "1.0", connect_timeout_s, meanwhile)
+    if begun is None:
+        return None
+    connection, received = begun
+    return PushbackReader(received, cast("BinaryIO", _Received(connection)))
+
+
+def _answered(
+    socket_path: Path,
+    target: str,
+    version: str,
+    connect_timeout_s: float,
+    meanwhile: Callable[[], object] | None,
+) -> tuple[socket.socket, bytes] | None:
+    """The connection over which a body comes, as chunks in HTTP/1.1 and as it is in 1.0, and what came of it."""
     if not _TARGET.fullmatch(target):
         return None
-    request = f"GET {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode("ascii")
+    request = f"GET {target} HTTP/{version}\r\nHost: engine\r\nConnection: close\r\n\r\n".encode("ascii")
     connection = _asked(socket_path, request, connect_timeout_s)
     try:
         connection.settimeout(None)
         if meanwhile is not None:
             meanwhile()
-        begun = _begun(connection, "chunked")
+        begun = _begun(connection, "chunked" if version == "1.1" else "")
     except BaseException:
         connection.close()
         raise
     if begun is None:
         connection.close()
         return None
-    return Chunked(connection, begun, is_whole)
+    return connection, begun
 
 
-def unchunked(
-    socket_path: Path, target: str, connect_timeout_s: float, meanwhile: Callable[[], object] | None = None
-) -> Received | None:
-    """As :func:`stream`, in HTTP/1.0: for what tells its own end, and is to come with as little ado as possible."""
-    if not _TARGET.fullmatch(target):
-        return None
-    connection = _asked(
-        socket_path, f"GET {target} HTTP/1.0\r\nHost: engine\r\n\r\n".encode("ascii"), connect_timeout_s
-    )
-    try:
-        connection.settimeout(None)
-        if meanwhile is not None:
-            meanwhile()
-        begun = _begun(connection, "")
-    except BaseException:
-        connection.close()
-        raise
-    if begun is None:
-        connection.close()
-        return None
-    return Received(connection, begun)
-
-
-class Received(io.RawIOBase):
+class _Received(io.RawIOBase):
     """What comes over a connection, which it takes over, until the other side hangs up."""
 
-    def __init__(self, connection: socket.socket, begun: bytes) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         super().__init__()
         import socket
 
         self._connection = connection
-        self._begun = memoryview(begun)
         self._wait_for_all = socket.MSG_WAITALL
 
     def readable(self) -> bool:
@@ -199,15 +199,9 @@ class Received(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer``; less than its length only at the end, or of what came with the head."""
-        view = memoryview(buffer).cast("B")
-        if len(self._begun):
-            count = min(len(view), len(self._begun))
-            view[:count] = self._begun[:count]
-            self._begun = self._begun[count:]
-            return count
+        """Fill ``buffer``; less than its length only at the end."""
         # The kernel gathers them: an engine sends thirty kilobytes at a time.
-        return self._connection.recv_into(view, len(view), self._wait_for_all)
+        return self._connection.recv_into(buffer, len(buffer), self._wait_for_all)
 
     def close(self) -> None:
         """Hang up."""
